@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unet_tutorial import DownSampling, SizeError, UNet
+from unet_tutorial.partial import ContractingPath, ThreeConvolutions
 from unet_tutorial.shapes import allowed_sizes, receptive_field, trace_shapes
 
 # name: (C, size valid), (C, size padded), parameters, GMAC valid, GMAC padded (paper, figure 1)
@@ -228,3 +229,24 @@ def test_the_printed_table_ends_with_the_sums():
     assert last.split() == ["all", "2×512×512", "31,030,658", "192.384", megabytes]
     assert [row["name"] for row in trace.as_rows()] == [stage.name for stage in trace]
     assert len(trace) == 22
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_the_networks_of_the_earlier_chapters_see_what_their_gradients_say(bottleneck):
+    for pixel in [(0, 0), (31, 30), (33, 63)]:
+        model = ContractingPath(1, 1, base_channels=1, depth=2, bottleneck=bottleneck)
+        found = receptive_field(model, "stretch", pixel, size=(64, 64))
+        support = gradient_support(model, "stretch", pixel, (64, 64))
+        assert (found.rows, found.columns) == support
+    three = ThreeConvolutions(1, 1, base_channels=1)
+    assert receptive_field(three).height == 7
+
+
+def test_the_contracting_path_is_the_left_half_of_the_network():
+    half = trace_shapes(ContractingPath(1, 2, base_channels=4, bottleneck=True), (64, 64))
+    whole = trace_shapes(UNet(1, 2, base_channels=4), (64, 64))
+    shared = [stage.name for stage in half][:-2]
+    assert shared == [stage.name for stage in whole][: len(shared)]
+    assert all(half[name] == whole[name] for name in shared)
+    with pytest.raises(SizeError, match="39x39"):
+        ContractingPath(1, 2, base_channels=1)(torch.zeros(1, 1, 39, 39))

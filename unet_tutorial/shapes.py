@@ -35,7 +35,7 @@ class Layer:
     output : (int, int, int)
         Channels, height and width that it hands on.
     kernel, stride, border : int
-        Geometry; ``border`` is the padding.
+        Geometry; ``border`` is the padding, and the stride of an upsampling its factor.
     parameters, multiply_adds : int
         Weights and biases; products summed, for one image. Biases, normalization, ReLU, pooling
         and interpolation are not counted as multiply-adds.
@@ -261,7 +261,7 @@ def allowed_sizes(model: UNet, minimum: int = 1, maximum: int = 1024) -> list[in
     return [
         length
         for length in range(minimum, maximum + 1)
-        if fits(length, depth=model.depth, padding=model.padding)  # type: ignore[arg-type]
+        if fits(length, depth=model.depth, padding=model.padding)
     ]
 
 
@@ -376,7 +376,8 @@ def _span_before(layer: Layer, span: tuple[int, int]) -> tuple[int, int]:
     if layer.operation.endswith("up-convolution"):  # output i comes from inputs j, i - j·s < k
         return -((layer.kernel - 1 - first) // layer.stride), last // layer.stride
     if layer.operation == "bilinear upsampling":  # between the two nearest centers
-        return (first - 1) // 2, (last + 1) // 2
+        by = layer.stride
+        return (2 * first + 1 - by) // (2 * by), (2 * last + 1 - by) // (2 * by) + 1
     return (
         first * layer.stride - layer.border,
         last * layer.stride - layer.border + layer.kernel - 1,
@@ -506,6 +507,8 @@ def _layer(module: nn.Module, before: Tensor, after: Tensor) -> Layer:
             "stride": _first(module.stride),
             "border": _first(module.padding),
         }
+    elif isinstance(module, nn.Upsample):
+        geometry = {"stride": after.shape[-1] // before.shape[-1]}
     if isinstance(module, nn.Conv2d):
         multiply_adds = after.numel() * module.weight[0].numel()
     elif isinstance(module, nn.ConvTranspose2d):

@@ -16,8 +16,8 @@ from unet_tutorial.blocks import (
     Norm,
     Padding,
     Skip,
-    Upsampling,
     UpSampling,
+    Upsampling,
     check_choice,
     check_count,
 )
@@ -277,7 +277,8 @@ def check_size(
     >>> check_size(512, 384)
     (512, 384)
     """
-    check_count("depth", depth)
+    if depth:  # 0: a network without pooling takes every size
+        check_count("depth", depth)
     check_choice("padding", padding)
     rows, columns = _walk(height, depth, padding), _walk(width, depth, padding)
     if rows[-1][0] == columns[-1][0] == "fits":

@@ -1,0 +1,79 @@
+# Inside U-Net. `make book` and `make test` are the two commands of the README.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+PROFILE ?=
+DATASET ?=
+SEED ?=
+
+bin := $(VENV)/bin
+chapters := $(bin)/unet-tutorial chapters
+parameters := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEED),--seed $(SEED))
+gpu_profile := $(or $(PROFILE),gpu)
+# A trial must not replace measured results.
+gpu_results := $(if $(filter gpu,$(gpu_profile)),book/results/gpu,_build/results)
+export JUPYTER_PLATFORM_DIRS := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help book site refresh lab test lint unit notebooks gpu-results constraints clean
+
+help:  ## List all commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@echo
+	@echo "Options: PROFILE=cpu|gpu|smoke  DATASET=isbi2012|membranes  SEED=0  PIP_ARGS=...  PYTHON=python3"
+
+book: $(VENV)/.installed-book  ## Install, run all chapters on this machine, build the site
+	@$(chapters) run $(parameters)
+	@$(chapters) site --executed _build/executed
+
+site: $(VENV)/.installed-book  ## Build the site from the stored outputs, without running anything
+	@$(chapters) site
+
+refresh: $(VENV)/.installed-book  ## Run all chapters and renew their stored outputs
+	@$(chapters) refresh
+
+lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab
+	@$(bin)/jupyter lab book
+
+test: lint unit notebooks  ## Lint, types, unit tests, doctests, site, every cell of every chapter
+
+lint: $(VENV)/.installed-test  ## Style and types
+	@$(bin)/ruff check .
+	@$(bin)/ruff format --check .
+	@$(bin)/mypy
+
+unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site
+	@$(bin)/python -m pytest tests unet_tutorial
+
+notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts with the stored ones
+	@$(bin)/python -m pytest --nbval book
+
+gpu-results: $(VENV)/.installed-book  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
+	@$(chapters) run --profile $(gpu_profile) --into _build/$(gpu_profile) --force
+	@for script in scripts/*.py; do \
+		name=$$(basename $$script .py); \
+		echo "$$script -> $(gpu_results)/$$name.json"; \
+		$(bin)/python $$script --profile $(gpu_profile) --out $(gpu_results)/$$name.json; \
+	done
+
+constraints: $(VENV)/.installed-test  ## Write down the versions that are installed here
+	@echo "# The versions that were tested together, renewed by: make constraints" > constraints.new
+	@$(bin)/python -m pip freeze --exclude-editable --all | sed -E 's/\+cpu//; /^(pip|setuptools|wheel)==/d; / @ /d' >> constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## Remove what was built, not what was downloaded
+	rm -rf _build
+
+$(VENV)/bin/python:
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing unet-tutorial[$*] into $(VENV) (a few minutes the first time)"
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[$*]'
+	@touch $@

@@ -1,0 +1,241 @@
+"""What every chapter begins with: its data, its device and its budget, by profile."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from unet_tutorial.datasets import SegmentationData, load
+from unet_tutorial.devices import choose_device, choose_precision, usable_cores
+from unet_tutorial.plots import apply_style
+from unet_tutorial.training import TrainingConfig, TrainingResult, fit
+from unet_tutorial.unet import UNet
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large the networks of a chapter are, and how long they train.
+
+    Attributes
+    ----------
+    name : str
+        ``"cpu"``, ``"gpu"`` or ``"smoke"``.
+    base_channels : int
+        Width of the first stage.
+    config : TrainingConfig
+        Steps, batch, crops.
+    """
+
+    name: str
+    base_channels: int
+    config: TrainingConfig
+
+
+PROFILES: dict[str, Profile] = {
+    # Two CPU cores: half a minute a network.
+    "cpu": Profile("cpu", 16, TrainingConfig(steps=220, batch_size=8, crop_size=128)),
+    # The paper's width: seconds on a data-centre GPU, a minute or two on Colab's.
+    "gpu": Profile("gpu", 64, TrainingConfig(steps=400, batch_size=16, crop_size=256)),
+    # Only to see that every cell runs; nothing is learned.
+    "smoke": Profile("smoke", 4, TrainingConfig(steps=4, batch_size=2, crop_size=64)),
+}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The setting of a chapter; made by `setup`.
+
+    Attributes
+    ----------
+    profile : Profile
+        Sizes and budget.
+    data : SegmentationData
+        Images, labels, and which are held out.
+    seed : int
+        Draws first weights, crops and turns.
+    device : torch.device
+        Where the chapter trains.
+    """
+
+    profile: Profile
+    data: SegmentationData
+    seed: int
+    device: torch.device = field(default_factory=choose_device)
+
+    def build(self, **options: Any) -> UNet:
+        """Build a U-Net for this data and profile, always with the same first weights.
+
+        Parameters
+        ----------
+        **options
+            Options of `unet_tutorial.UNet`; the profile sets ``base_channels``, and the notes'
+            batch normalization is on, without which little happens in half a minute.
+
+        Returns
+        -------
+        UNet
+        """
+        torch.manual_seed(self.seed)
+        settings = {"base_channels": self.profile.base_channels, "norm": "batch", **options}
+        return UNet(self.data.in_channels, self.data.num_classes, **settings)
+
+    def train(self, model: UNet, **changes: Any) -> TrainingResult:
+        """Train with the profile's budget.
+
+        Parameters
+        ----------
+        model : UNet
+            Trained in place.
+        **changes
+            Fields of `unet_tutorial.training.TrainingConfig` that replace the profile's.
+
+        Returns
+        -------
+        TrainingResult
+        """
+        steps = changes.get("steps", self.profile.config.steps)
+        settings = {"seed": self.seed, "validate_every": max(1, steps // 4), **changes}
+        settings["device"] = str(self.device)
+        return fit(model, self.data, replace(self.profile.config, **settings))
+
+    def require(
+        self,
+        what: str,
+        value: float,
+        *,
+        at_most: Mapping[str, float] | None = None,
+        at_least: Mapping[str, float] | None = None,
+    ) -> None:
+        """Check in front of the reader that a result is good enough.
+
+        Parameters
+        ----------
+        what : str
+            Name of the result.
+        value : float
+            What was measured.
+        at_most, at_least : mapping of str to float
+            Limit by the name of the data set.
+
+        Raises
+        ------
+        AssertionError
+            If the result misses its limit. With profile ``smoke`` nothing is judged.
+        """
+        for limits, sign in ((at_most, "≤"), (at_least, "≥")):
+            if not limits:
+                continue
+            limit = limits[self.data.name]
+            holds = value <= limit if sign == "≤" else value >= limit
+            if self.profile.name == "smoke":
+                print(f"not judged (smoke): {what} {value:.3f}, asked {sign} {limit}")
+                continue
+            if not holds:
+                raise AssertionError(
+                    f"{what} is {value:.3f}, asked {sign} {limit} on {self.data.name}. If you "
+                    "changed nothing, run the chapter again; else compare with the stored output"
+                )
+            print(f"✓ {what} {value:.3f} {sign} {limit}")
+
+
+def setup(profile: str = "auto", dataset: str = "auto", seed: int = 0) -> Lesson:
+    """Prepare a chapter: figures, data, device, budget. Prints what was chosen.
+
+    Parameters
+    ----------
+    profile : {"auto", "cpu", "gpu", "smoke"}
+        ``"auto"`` asks the environment variable ``UNET_TUTORIAL_PROFILE``, then takes ``"gpu"``
+        where there is one, else ``"cpu"``.
+    dataset : {"auto", "isbi2012", "membranes"}
+        As in `unet_tutorial.datasets.load`.
+    seed : int
+        The one seed of the page.
+
+    Returns
+    -------
+    Lesson
+
+    Raises
+    ------
+    ValueError
+        If the profile is unknown.
+
+    Examples
+    --------
+    >>> lesson = setup("smoke", "membranes")
+    membranes: ...
+    profile smoke ...
+    >>> lesson.build().options["base_channels"]
+    4
+    """
+    device = choose_device()
+    name = profile
+    if name == "auto":
+        name = os.environ.get("UNET_TUTORIAL_PROFILE") or "auto"
+    if name == "auto":
+        name = "cpu" if device.type == "cpu" else "gpu"
+    if name not in PROFILES:
+        raise ValueError(f"profile must be 'auto' or one of {', '.join(PROFILES)}, got {name!r}")
+    apply_style()
+    small = {"n_images": 6, "size": 128} if name == "smoke" else {}
+    data = load(dataset, seed=seed, **small)
+    precision = choose_precision(device)
+    where = f"{usable_cores()} CPU cores" if device.type == "cpu" else describe_gpu(device)
+    print(f"profile {name} · seed {seed} · {where}, {precision} · torch {torch.__version__}")
+    return Lesson(PROFILES[name], data, seed, device)
+
+
+def describe_gpu(device: torch.device) -> str:
+    """Name a GPU.
+
+    Examples
+    --------
+    >>> describe_gpu(torch.device("mps"))
+    'mps'
+    """
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def show_source(thing: Any) -> None:
+    """Print the source of a class or function of the package, without its docstrings.
+
+    Parameters
+    ----------
+    thing : class or function
+        What to show. The page prints what the tests test: they cannot drift apart.
+
+    Examples
+    --------
+    >>> from unet_tutorial.losses import cross_entropy
+    >>> show_source(cross_entropy)
+    def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), labels)
+    """
+    print(source_of(thing))
+
+
+def source_of(thing: Any) -> str:
+    """Return what `show_source` prints.
+
+    Examples
+    --------
+    >>> source_of(describe_gpu).splitlines()[0]
+    'def describe_gpu(device: torch.device) -> str:'
+    """
+    lines = textwrap.dedent(inspect.getsource(thing)).splitlines()
+    drop: set[int] = set()
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            text = node.body[0]
+            drop.update(range(text.lineno, (text.end_lineno or text.lineno) + 1))
+            following = (text.end_lineno or text.lineno) + 1
+            if following <= len(lines) and not lines[following - 1].strip():
+                drop.add(following)
+    return "\n".join(line for number, line in enumerate(lines, 1) if number not in drop)

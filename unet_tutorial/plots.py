@@ -1,0 +1,468 @@
+"""Figures of the book: functions that return a Matplotlib figure.
+
+One visual language throughout, the arrows of the paper's figure 1: blue for a 3×3 convolution,
+red for max pooling, green for the up-convolution, gray for copy (and crop), teal for 1×1.
+Membranes are dark and cells light, as in the micrograph. Errors are orange where something was
+missed and blue where something was invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from unet_tutorial.shapes import Layer, ShapeTrace, Stage
+from unet_tutorial.training import TrainingResult
+
+ARROWS = {
+    "blue": "#2b6cb0",  # 3×3 convolution
+    "red": "#c53030",  # 2×2 max pooling
+    "green": "#2f855a",  # up-convolution
+    "gray": "#8a8f98",  # copy and crop
+    "teal": "#0f8b8d",  # 1×1 convolution
+}
+BLOCK, COPIED, UNBUILT, INK = "#90b8e0", "#ffffff", "#e9ecef", "#23272e"
+MISSED, INVENTED = "#e07b00", "#2f6fde"
+RUNGS = ("#1f4e8c", "#d1660f", "#6b4fa0", "#3d8f63", "#8a8f98")  # curves, told apart when gray
+
+_LEGEND = (
+    ("blue", "3×3 convolution, ReLU"),
+    ("gray", "copy (and crop)"),
+    ("red", "2×2 max pooling"),
+    ("green", "up-convolution"),
+    ("teal", "1×1 convolution"),
+)
+
+
+def apply_style() -> None:
+    """Set the look of all figures of the book in this process.
+
+    Examples
+    --------
+    >>> apply_style()
+    """
+    plt.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.dpi": 100,
+            "figure.facecolor": "white",
+            "font.size": 10,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 10,
+            "axes.prop_cycle": plt.cycler(color=RUNGS),
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+            "legend.frameon": False,
+        }
+    )
+
+
+def draw_u(trace: ShapeTrace, *, built: Sequence[str] | None = None, labels: bool = True) -> Figure:
+    """Draw a network as the U of the paper's figure, to scale.
+
+    The height of a block is the height of its map in pixels, its width the number of channels.
+    Blue boxes are maps, white ones are maps that a skip connection carried over.
+
+    Parameters
+    ----------
+    trace : ShapeTrace
+        From `unet_tutorial.shapes.trace_shapes`.
+    built : sequence of str, optional
+        Names of the stages to fill in; the others are drawn pale. All, when left out.
+    labels : bool
+        Whether to write channels above and sizes beside the boxes.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    KeyError
+        If ``built`` names a stage that the trace has not.
+
+    Examples
+    --------
+    >>> from unet_tutorial import UNet
+    >>> from unet_tutorial.shapes import trace_shapes
+    >>> figure = draw_u(trace_shapes(UNet(1, 2, base_channels=8), (64, 64)))
+    >>> len(figure.axes)
+    1
+    """
+    for name in built or ():
+        _ = trace[name]
+    drawing = _UDrawing(trace, set(built) if built is not None else None, labels)
+    return drawing.figure
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A rectangle of the drawing, in pixels of the image; the top of the U is y = 0."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.left + self.width
+
+    @property
+    def top(self) -> float:
+        return self.bottom + self.height
+
+
+class _UDrawing:
+    """One drawing of a U: places every map, then draws boxes and arrows."""
+
+    def __init__(self, trace: ShapeTrace, built: set[str] | None, labels: bool) -> None:
+        self.trace, self.built, self.labels = trace, built, labels
+        levels = max((stage.level or 0) for stage in trace) + 1
+        tallest = trace.input[1]
+        widest = max(stage.output[0] for stage in trace)
+        self.unit = 0.42 * tallest / widest  # page width of one channel, in pixels of the image
+        self.least = 0.012 * tallest  # so that one channel can be seen at all
+        self.space = 0.16 * tallest
+        self.between = 0.24 * tallest
+        self.pad = 0.012 * tallest
+        self.figure, self.axes = plt.subplots(figsize=(9.5, 4.9))
+        self._rows(levels)
+        self._draw()
+        self._legend()
+        self.axes.set_aspect("equal")
+        self.axes.axis("off")
+        self.axes.autoscale_view()
+        self.figure.tight_layout(pad=0.3)
+
+    def _rows(self, levels: int) -> None:
+        """Give every level a top edge: below the tallest map of the level above."""
+        heights = dict.fromkeys(range(1, levels + 1), 0)
+        heights[1] = self.trace.input[1]
+        for stage in self.trace:
+            level = self._level(stage)
+            tallest = max(layer.output[1] for layer in stage.layers)
+            heights[level] = max(heights[level], tallest)
+        self.tops, top = {}, 0.0
+        for level in sorted(heights):
+            self.tops[level] = top
+            top -= heights[level] + self.between
+        self.levels = levels
+
+    def _level(self, stage: Stage) -> int:
+        if stage.name == "out":
+            return 1
+        level = stage.level or max((s.level or 0) for s in self.trace) + 1
+        return level + 1 if stage.name.startswith("pool") else level
+
+    def _draw(self) -> None:
+        names = [stage.name for stage in self.trace]
+        box = self._box(0.0, 1, self.trace.input, names[0])
+        self._count(box, self.trace.input[0], names[0])
+        self._note(box, self.trace.input, names[0], "left")
+        outputs: dict[str, _Box] = {}
+        for stage in self.trace:
+            level = self._level(stage)
+            if stage.name.startswith("pool"):
+                middle = box.left + box.width / 2
+                low = self._box(middle, level, stage.output, stage.name, centered=True)
+                self._arrow((middle, box.bottom), (middle, low.top), "red", stage.name)
+                self._note(low, stage.output, stage.name, "left", channels_too=True)
+                box = low
+            elif stage.name.startswith("up"):
+                skip = f"skip{stage.level}"
+                carried = skip in names and self.trace[skip].output[0] == 2 * stage.output[0]
+                box = self._green(box, stage, level, skip if carried else "")
+            elif stage.name.startswith("skip"):
+                source = outputs[f"enc{stage.level}"]
+                y = box.bottom + box.height / 2
+                self._arrow((source.right, y), (box.left, y), "gray", stage.name)
+            else:
+                for layer in stage.layers:
+                    if not _arrow(layer):
+                        continue
+                    new = self._box(box.right + self.space, level, layer.output, stage.name)
+                    y = (max(box.bottom, new.bottom) + min(box.top, new.top)) / 2
+                    self._arrow((box.right, y), (new.left, y), _arrow(layer), stage.name)
+                    self._count(new, layer.output[0], stage.name)
+                    box = new
+                if names[-1] == stage.name or stage.name != "dec1":  # as large as the output
+                    self._note(box, stage.output, stage.name, "right")
+                outputs[stage.name] = box
+
+    def _green(self, below: _Box, stage: Stage, level: int, skip: str) -> _Box:
+        """Draw an up-convolution, and in front of its map the one that the skip carries."""
+        left = below.right + self.space
+        channels = stage.output[0]
+        carried = self._box(left, level, stage.output, skip, color=COPIED) if skip else None
+        start = carried.right if carried else left
+        box = self._box(start, level, stage.output, stage.name)
+        foot = (box.left + box.width / 2, box.bottom)
+        self._arrow((below.right, below.top), foot, "green", stage.name)
+        self._note(box, stage.output, stage.name, "below")
+        if not carried:
+            self._count(box, channels, stage.name)
+            return box
+        both = _Box(carried.left, box.bottom, box.right - carried.left, box.height)
+        self._count(both, f"{channels}+{channels}", skip, align="right")
+        return both
+
+    def _shown(self, name: str) -> bool:
+        return self.built is None or name in self.built
+
+    def _box(
+        self,
+        x: float,
+        level: int,
+        shape: tuple[int, int, int],
+        name: str,
+        *,
+        color: str = BLOCK,
+        centered: bool = False,
+    ) -> _Box:
+        width = max(shape[0] * self.unit, self.least)
+        left = x - width / 2 if centered else x
+        box = _Box(left, self.tops[level] - shape[1], width, shape[1])
+        shown = self._shown(name)
+        self.axes.add_patch(
+            Rectangle(
+                (box.left, box.bottom),
+                box.width,
+                box.height,
+                facecolor=color if shown else UNBUILT,
+                edgecolor=INK if shown else "#c5cad1",
+                linewidth=0.7,
+                zorder=2,
+            )
+        )
+        return box
+
+    def _count(
+        self,
+        box: _Box,
+        channels: int | str,
+        name: str,
+        align: Literal["center", "right"] = "center",
+    ) -> None:
+        """Write the number of channels above a box."""
+        if self.labels and self._shown(name):
+            x = box.right if align == "right" else box.left + box.width / 2
+            self.axes.text(
+                x, box.top + self.pad, str(channels), ha=align, va="bottom", fontsize=7.5
+            )
+
+    def _note(
+        self,
+        box: _Box,
+        shape: tuple[int, int, int],
+        name: str,
+        side: str,
+        *,
+        channels_too: bool = False,
+    ) -> None:
+        """Write height and width beside or below a box."""
+        if not (self.labels and self._shown(name)):
+            return
+        channels, height, width = shape
+        text = f"{height}²" if height == width else f"{height}×{width}"
+        if channels_too:
+            text = f"{channels} × {text}"
+        places: dict[str, tuple[float, float, dict[str, str]]] = {
+            "left": (box.left - self.pad, box.bottom, {"ha": "right", "va": "bottom"}),
+            "right": (box.right + self.pad, box.bottom, {"ha": "left", "va": "bottom"}),
+            "below": (box.right, box.bottom - self.pad, {"ha": "left", "va": "top"}),
+        }
+        if side == "right" and box.height < 0.14 * self.trace.input[1]:
+            side = "below"  # beside a low box the text would lie on the arrows
+        x, y, align = places[side]
+        style: dict[str, Any] = {**align, "fontsize": 7, "color": "#555b64"}
+        self.axes.text(x, y, text, **style)
+
+    def _arrow(
+        self, start: tuple[float, float], end: tuple[float, float], color: str, name: str
+    ) -> None:
+        self.axes.add_patch(
+            FancyArrowPatch(
+                start,
+                end,
+                arrowstyle="-|>",
+                mutation_scale=8,
+                linewidth=1.6,
+                color=ARROWS[color] if self._shown(name) else "#d5d9df",
+                shrinkA=0,
+                shrinkB=0,
+                zorder=3,
+            )
+        )
+
+    def _legend(self) -> None:
+        handles = [
+            plt.Line2D([], [], color=ARROWS[color], linewidth=2, label=text)
+            for color, text in _LEGEND
+        ]
+        self.figure.legend(handles=handles, ncols=5, loc="lower center", fontsize=8)
+
+
+def _arrow(layer: Layer) -> str:
+    """Name the color of a layer's arrow; empty for layers without one (ReLU, normalization)."""
+    if layer.operation == "copy":
+        return ""
+    if layer.operation.endswith("convolution") and layer.kernel == 3:
+        return "blue"
+    return "teal" if layer.operation == "1×1 convolution" else ""
+
+
+def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
+    """Show a gray image (H, W) or (1, H, W) or a color image (3, H, W) without axes.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    image : numpy.ndarray
+        Values from 0 (black) to 1 (white).
+    title : str
+        Written above.
+
+    Examples
+    --------
+    >>> figure, axes = plt.subplots()
+    >>> show_image(axes, np.zeros((1, 8, 8)), "dark")
+    """
+    picture = np.asarray(image, dtype=float)
+    if picture.ndim == 3:
+        picture = picture[0] if picture.shape[0] == 1 else np.moveaxis(picture, 0, -1)
+    axes.imshow(picture, vmin=0, vmax=1)
+    axes.set_title(title)
+    axes.axis("off")
+
+
+def error_overlay(image: np.ndarray, prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Color the wrong pixels of a prediction over the image.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W) or (1, H, W), 0 to 1.
+    prediction, target : numpy.ndarray
+        (H, W), true where there is membrane.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3), 0 to 1: the image in pale gray, missed membrane orange, invented membrane blue.
+
+    Examples
+    --------
+    >>> found, truth = np.array([[True, False]]), np.array([[False, False]])
+    >>> overlay = error_overlay(np.ones((1, 2)), found, truth)
+    >>> bool(overlay[0, 0, 2] > overlay[0, 0, 0])
+    True
+    """
+    gray = np.asarray(image, dtype=float).reshape(target.shape)
+    picture = np.repeat((0.35 + 0.65 * gray)[..., None], 3, axis=-1)
+    found, truth = np.asarray(prediction, bool), np.asarray(target, bool)
+    picture[truth & ~found] = to_rgb(MISSED)
+    picture[found & ~truth] = to_rgb(INVENTED)
+    return picture
+
+
+def plot_predictions(
+    image: np.ndarray,
+    target: np.ndarray,
+    probabilities: Mapping[str, np.ndarray],
+    *,
+    errors: bool = True,
+) -> Figure:
+    """Set what several networks predict for one image side by side.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (1, H, W) or (H, W), 0 to 1.
+    target : numpy.ndarray
+        (H, W) class indices, 1 = membrane.
+    probabilities : mapping of str to numpy.ndarray
+        By network: membrane probability (H, W), 0 to 1.
+    errors : bool
+        Whether to add a row with the wrong pixels at probability 0.5 over the image.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_predictions(
+    ...     np.zeros((8, 8)), np.zeros((8, 8), int), {"undecided": np.full((8, 8), 0.5)}
+    ... )
+    >>> len(figure.axes)
+    4
+    """
+    rows, columns = (2 if errors else 1), len(probabilities) + 1
+    figure, axes = plt.subplots(rows, columns, figsize=(2.5 * columns, 2.72 * rows), squeeze=False)
+    truth = np.asarray(target) == 1
+    show_image(axes[0, 0], image, "micrograph")
+    if errors:
+        show_image(axes[1, 0], 1.0 - truth, "label")
+    for column, (name, probability) in enumerate(probabilities.items(), start=1):
+        show_image(axes[0, column], 1.0 - np.asarray(probability, float), name)
+        if errors:
+            guess = np.asarray(probability, float) > 0.5
+            axes[1, column].imshow(error_overlay(image, guess, truth))
+            axes[1, column].set_title(f"{np.mean(guess != truth):.1%} wrong")
+            axes[1, column].axis("off")
+    if errors:
+        handles = [
+            Rectangle((0, 0), 1, 1, color=MISSED, label="missed membrane"),
+            Rectangle((0, 0), 1, 1, color=INVENTED, label="invented membrane"),
+        ]
+        figure.legend(handles=handles, ncols=2, loc="lower center")
+    figure.tight_layout(rect=(0, 0.04 if errors else 0, 1, 1))
+    return figure
+
+
+def plot_training(results: Mapping[str, TrainingResult]) -> Figure:
+    """Draw the loss of every step and the held-out pixel error of several trainings.
+
+    Parameters
+    ----------
+    results : mapping of str to TrainingResult
+        By the name to write in the legend.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Left the loss, smoothed over 15 steps; right the pixel error wherever it was taken.
+
+    Examples
+    --------
+    >>> figure = plot_training({})
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['training loss', 'held-out pixel error']
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.0))
+    for name, result in results.items():
+        window = min(15, max(1, result.steps_done))
+        smooth = np.convolve(result.losses, np.ones(window) / window, mode="valid")
+        left.plot(np.arange(len(smooth)) + window, smooth, label=name)
+        steps = [scores.step for scores in result.validations]
+        right.plot(steps, [s.pixel_error for s in result.validations], marker="o", markersize=4)
+    left.set(xlabel="step", ylabel="training loss")
+    right.set(xlabel="step", ylabel="held-out pixel error")
+    right.set_ylim(bottom=0)
+    if results:
+        left.legend()
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,134 @@
+"""Taking a trained network apart: cut its skip connections, weigh what they bring."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unet_tutorial.inference import predict
+from unet_tutorial.unet import UNet
+
+
+@contextlib.contextmanager
+def cut_skips(model: UNet, *levels: int) -> Iterator[UNet]:
+    """Let nothing pass through some skip connections while the block runs.
+
+    The maps that the skips carry are replaced by zeros, which is what a severed connection hands
+    on; the weights stay. (Chapter 4.)
+
+    Parameters
+    ----------
+    model : UNet
+        A network with ``skip="concat"`` or ``"add"``.
+    *levels : int
+        Levels to cut: 1 is the highest skip, at full resolution.
+
+    Yields
+    ------
+    UNet
+        The same network.
+
+    Raises
+    ------
+    ValueError
+        If the network has no skips, or not at that level.
+
+    Examples
+    --------
+    >>> model = UNet(1, 2, base_channels=2, depth=2).eval()
+    >>> image = torch.rand(1, 1, 16, 16)
+    >>> whole = model(image)
+    >>> with cut_skips(model, 1):
+    ...     torch.equal(model(image), whole)
+    False
+    >>> torch.equal(model(image), whole)
+    True
+    """
+    if model.options["skip"] == "none":
+        raise ValueError(
+            "this network has no skip connection to cut: it was built with skip='none'"
+        )
+    for level in levels:
+        if not 1 <= level <= model.depth:
+            raise ValueError(f"there is no skip at level {level}: levels are 1 to {model.depth}")
+
+    def severed(module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return inputs[0], torch.zeros_like(inputs[1])
+
+    hooks = [_up_sampling(model, level).register_forward_pre_hook(severed) for level in set(levels)]
+    try:
+        yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def skip_shares(model: UNet, image: np.ndarray) -> dict[int, float]:
+    """Measure how much of each joined convolution's output comes from its skip connection.
+
+    A convolution over concatenated maps is a sum of two convolutions, one over what came from
+    below and one over what the skip carried. The share of the skip is its part of the two sums'
+    variances, over the positions of one image.
+
+    Parameters
+    ----------
+    model : UNet
+        A network with ``skip="concat"``.
+    image : numpy.ndarray
+        (C, H, W), as `unet_tutorial.inference.predict` takes it.
+
+    Returns
+    -------
+    dict of int to float
+        By level, from the top: 0 (the skip adds nothing) to 1 (only the skip counts).
+
+    Raises
+    ------
+    ValueError
+        If the network does not concatenate.
+
+    Examples
+    --------
+    >>> shares = skip_shares(UNet(1, 2, base_channels=2, depth=2), np.random.rand(1, 16, 16))
+    >>> sorted(shares), all(0 <= share <= 1 for share in shares.values())
+    ([1, 2], True)
+    """
+    if model.options["skip"] != "concat":
+        raise ValueError("only a concatenation has two halves: build the network with 'concat'")
+    shares: dict[int, float] = {}
+
+    def weigh(level: int) -> Any:
+        def hook(module: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+            joined = inputs[0].float()
+            half = joined.shape[1] // 2  # the code article's order: upsampled, then skip
+            below, skip = (
+                F.conv2d(part, weight, padding=module.padding).var(dim=(0, 2, 3)).sum().item()
+                for part, weight in (
+                    (joined[:, :half], module.weight[:, :half]),
+                    (joined[:, half:], module.weight[:, half:]),
+                )
+            )
+            shares[level] = skip / (below + skip) if below + skip else 0.0
+
+        return hook
+
+    hooks = [
+        _up_sampling(model, level).conv.conv_block[0].register_forward_pre_hook(weigh(level))
+        for level in range(1, model.depth + 1)
+    ]
+    try:
+        predict(model, image, precision="float32")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return dict(sorted(shares.items()))
+
+
+def _up_sampling(model: UNet, level: int) -> Any:
+    return model.expansive[model.depth - level]

@@ -1,0 +1,381 @@
+"""One training loop that a reader can follow, and its settings.
+
+`fit` is the loop of the chapters: read it top to bottom. The rest of the file are the settings
+that it takes, the result that it returns, and the checks before it starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unet_tutorial.augmentation import random_crops
+from unet_tutorial.datasets import SegmentationData
+from unet_tutorial.devices import Precision, autocast, choose_device, choose_precision
+from unet_tutorial.inference import predict
+from unet_tutorial.losses import cross_entropy, soft_dice_loss
+from unet_tutorial.metrics import dice, pixel_error
+from unet_tutorial.unet import UNet, check_size
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The settings of a training.
+
+    Attributes
+    ----------
+    steps : int
+        Gradient steps. A budget in steps gives the same result everywhere; seconds are measured.
+    batch_size : int
+        Crops per step.
+    crop_size : int
+        Side of the square crops in pixels; a size that the network takes.
+    learning_rate : float
+        The highest of the one-cycle schedule, which warms up to it and falls to almost nothing.
+    weight_decay : float
+        AdamW's decoupled weight decay.
+    loss : {"cross-entropy", "cross-entropy+dice"}
+        See `unet_tutorial.losses`.
+    flips_and_turns : bool
+        Whether crops are flipped and turned by quarters at random.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        Of the convolutions; weights and sums stay in float32. See `unet_tutorial.devices`.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+    seed : int
+        Draws crops, flips, turns and drop-out. The first weights are the model's own.
+    validate_every, snapshot_every : int
+        Steps between two validation scores, and between two stored predictions of the first
+        held-out image; 0 for none.
+    """
+
+    steps: int = 300
+    batch_size: int = 4
+    crop_size: int = 256
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    loss: Literal["cross-entropy", "cross-entropy+dice"] = "cross-entropy"
+    flips_and_turns: bool = True
+    precision: Precision = "auto"
+    device: str = "auto"
+    seed: int = 0
+    validate_every: int = 0
+    snapshot_every: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "crop_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be an integer of at least 1: {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.loss not in ("cross-entropy", "cross-entropy+dice"):
+            raise ValueError(
+                f"loss must be 'cross-entropy' or 'cross-entropy+dice', got {self.loss!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores on the held-out images at one step, each class decided by the largest probability.
+
+    Attributes
+    ----------
+    step : int
+        Steps done when they were taken.
+    pixel_error : float
+        Share of pixels with the wrong class, 0 to 1.
+    dice : float
+        Dice of class 1 (membrane), pooled over all held-out pixels, 0 to 1.
+    """
+
+    step: int
+    pixel_error: float
+    dice: float
+
+
+@dataclass
+class TrainingResult:
+    """What a training gives back.
+
+    Attributes
+    ----------
+    model : UNet
+        The network that was given, trained, in evaluation mode.
+    config : TrainingConfig
+        The settings.
+    device, precision : str
+        Where it ran and how, after ``"auto"`` was settled.
+    losses, learning_rates : list of float
+        One value a step.
+    validations : list of Validation
+        Every ``validate_every`` steps and after the last.
+    snapshots : list of (int, numpy.ndarray)
+        Step, and class probabilities (num_classes, H, W) float16 of the first held-out image.
+    seconds : float
+        Time spent on steps; validation and snapshots are not counted.
+    interrupted : bool
+        Whether the training was stopped by hand before its last step.
+    """
+
+    model: UNet
+    config: TrainingConfig
+    device: str
+    precision: str
+    losses: list[float] = field(default_factory=list)
+    learning_rates: list[float] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)
+    snapshots: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that changed the weights."""
+        return len(self.losses)
+
+    @property
+    def crops_per_second(self) -> float:
+        """Speed, over the whole run."""
+        return self.steps_done * self.config.batch_size / max(self.seconds, 1e-9)
+
+    def __repr__(self) -> str:
+        loss = f"loss {np.mean(self.losses[-20:]):.3f}" if self.losses else "no step"
+        return (
+            f"TrainingResult({self.steps_done} of {self.config.steps} steps in "
+            f"{self.seconds:.0f} s on {self.device}, {self.precision}; {loss})"
+        )
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+def fit(
+    model: UNet,
+    data: SegmentationData,
+    config: TrainingConfig | None = None,
+    *,
+    report: Callable[[str], Any] | None = print,
+) -> TrainingResult:
+    """Train a network on the training images of a data set.
+
+    Parameters
+    ----------
+    model : UNet
+        Trained in place. It stays on the training device.
+    data : SegmentationData
+        ``data.training`` is trained on; ``data.validation`` is only ever scored.
+    config : TrainingConfig, optional
+        Settings; by default ``TrainingConfig()``.
+    report : callable, optional
+        Gets about ten lines of progress, with loss and speed. None for silence.
+
+    Returns
+    -------
+    TrainingResult
+        After a ``KeyboardInterrupt`` too, with what there is by then.
+
+    Raises
+    ------
+    ValueError
+        If the data do not suit the network or the crop size: before anything is trained.
+    NonFiniteLossError
+        If the loss is no longer a number; the message names the step and the likely causes.
+
+    Notes
+    -----
+    The same seed and first weights on the same machine give the same weights, bit for bit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from unet_tutorial import UNet
+    >>> from unet_tutorial.datasets import load
+    >>> data = load("membranes", n_images=4, size=64)
+    membranes: ...
+    >>> model = UNet(1, 2, base_channels=2, depth=2, norm="batch")
+    >>> config = TrainingConfig(steps=3, batch_size=2, crop_size=32)
+    >>> result = fit(model, data, config, report=None)
+    >>> result.steps_done, len(result.validations)
+    (3, 1)
+    """
+    config = config or TrainingConfig()
+    device = choose_device(config.device)
+    precision = choose_precision(device, config.precision)
+    result = TrainingResult(model, config, str(device), precision)
+    images, labels = _tensors(data.training, model, config, device)
+    chance = torch.Generator().manual_seed(config.seed)
+
+    model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=config.steps + 1
+    )
+    # float16 has no room for small gradients: they are scaled up, and the step scales them down.
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+    losses: list[Tensor] = []
+
+    with _repeatable(config.seed, device):
+        try:
+            for step in range(1, config.steps + 1):
+                started = time.perf_counter()
+                crops, truth = random_crops(
+                    images,
+                    labels,
+                    size=config.crop_size,
+                    number=config.batch_size,
+                    generator=chance,
+                    flips_and_turns=config.flips_and_turns,
+                )
+                with autocast(device, precision):
+                    logits = model(crops.contiguous(memory_format=torch.channels_last))
+                loss = _loss(logits, truth, config)
+                optimizer.zero_grad()
+                scaler.scale(loss).backward()
+                result.learning_rates.append(float(schedule.get_last_lr()[0]))
+                scaler.step(optimizer)
+                scaler.update()
+                schedule.step()
+                losses.append(loss.detach())
+                last = step == config.steps
+                if device.type == "cpu" or last or step % 20 == 0:
+                    _stop_if_not_finite(losses, config, precision)  # a GPU waits here
+                result.seconds += time.perf_counter() - started
+
+                if last or (config.validate_every and step % config.validate_every == 0):
+                    result.validations.append(validate(model, data.validation, step))
+                if config.snapshot_every and (last or step % config.snapshot_every == 0):
+                    result.snapshots.append(_snapshot(model, data.validation, step))
+                if report and (last or step % max(1, config.steps // 10) == 0):
+                    report(_progress(result, losses, step))
+        except KeyboardInterrupt:
+            result.interrupted = True
+            if report:
+                report(f"stopped by hand after step {len(losses)} of {config.steps}")
+    result.losses = [loss.item() for loss in losses]
+    del result.learning_rates[len(losses) :]
+    model.eval()
+    return result
+
+
+def validate(model: UNet, data: SegmentationData, step: int) -> Validation:
+    """Score a network on whole images, each class decided by the largest probability.
+
+    Parameters
+    ----------
+    model : UNet
+        The network.
+    data : SegmentationData
+        Images to score on; all are used.
+    step : int
+        Written into the result.
+
+    Returns
+    -------
+    Validation
+
+    Examples
+    --------
+    >>> from unet_tutorial import UNet
+    >>> from unet_tutorial.datasets import load
+    >>> data = load("membranes", n_images=4, size=64)
+    membranes: ...
+    >>> scores = validate(UNet(1, 2, base_channels=2, depth=2), data.validation, step=0)
+    >>> 0 <= scores.pixel_error <= 1
+    True
+    """
+    predicted = [predict(model, image).argmax(0).ravel() for image in data.images]
+    guess = np.concatenate(predicted)
+    truth = np.concatenate([labels.ravel() for labels in data.labels])
+    return Validation(step, pixel_error(guess, truth), dice(guess == 1, truth == 1))
+
+
+def _loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
+    loss = cross_entropy(logits, labels)
+    if config.loss == "cross-entropy+dice":
+        loss = loss + soft_dice_loss(logits, labels)
+    return loss
+
+
+def _tensors(
+    data: SegmentationData, model: UNet, config: TrainingConfig, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Check that the data suit the network, and put them on the device, once."""
+    size = config.crop_size
+    if check_size(size, size, depth=model.depth, padding=model.padding) != (size, size):
+        raise ValueError(
+            "this loop trains padded networks: an unpadded one gives back fewer pixels than the "
+            "labels have. Build it with padding='same'"
+        )
+    if not len(data):
+        raise ValueError(f"{data.name} has no image to train on: hold out fewer")
+    if data.in_channels != model.in_channels:
+        raise ValueError(
+            f"{data.name} has images of {data.in_channels} channels, the network takes "
+            f"{model.in_channels}: build it with UNet({data.in_channels}, ...)"
+        )
+    for name, image, labels in zip(data.image_names, data.images, data.labels, strict=True):
+        if not np.isfinite(image).all():
+            raise ValueError(f"image {name} holds values that are not finite (NaN or infinity)")
+        if labels.min() < 0 or labels.max() >= model.num_classes:
+            raise ValueError(
+                f"the labels of {name} go from {labels.min()} to {labels.max()}, the network has "
+                f"{model.num_classes} classes: labels are class indices, 0 to "
+                f"{model.num_classes - 1} (a mask of 0 and 255 becomes labels with mask > 0)"
+            )
+    images = [torch.from_numpy(np.ascontiguousarray(image)).to(device) for image in data.images]
+    labels = [torch.from_numpy(mask.astype(np.int64)).to(device) for mask in data.labels]
+    return images, labels
+
+
+@contextlib.contextmanager
+def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
+    """Let the seed decide drop-out and the GPU's choice of kernels; leave the rest of chance be."""
+    gpus = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=gpus),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        torch.manual_seed(seed)
+        yield
+
+
+def _stop_if_not_finite(losses: list[Tensor], config: TrainingConfig, precision: str) -> None:
+    if torch.isfinite(losses[-1]):
+        return
+    finite = torch.isfinite(torch.stack(losses)).cpu()
+    step = int((~finite).nonzero()[0]) + 1
+    causes = [f"a learning rate that is too high (it is {config.learning_rate:g}: try a tenth)"]
+    if precision == "float16":
+        causes.append("float16, which overflows above 65504 (try precision='float32')")
+    causes.append("no normalization between the convolutions (try norm='batch')")
+    raise NonFiniteLossError(
+        f"the loss became {losses[step - 1].item()} at step {step} of {config.steps}. Likely "
+        f"causes: {'; '.join(causes)}. Images and labels were checked before the first step."
+    )
+
+
+def _snapshot(model: UNet, data: SegmentationData, step: int) -> tuple[int, np.ndarray]:
+    return step, predict(model, data.images[0]).astype(np.float16)
+
+
+def _progress(result: TrainingResult, losses: list[Tensor], step: int) -> str:
+    recent = torch.stack(losses[-20:]).mean().item()
+    speed = step * result.config.batch_size / max(result.seconds, 1e-9)
+    line = f"step {step:4d}/{result.config.steps}  loss {recent:.3f}  {speed:5.1f} crops/s"
+    if result.validations and result.validations[-1].step == step:
+        scores = result.validations[-1]
+        line += f"  held out: pixel error {scores.pixel_error:.3f}, Dice {scores.dice:.3f}"
+    return line
