@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import tifffile
 from PIL import Image, ImageOps
-from scipy import ndimage
+from skimage.measure import label
 
 MaskValues = Literal["auto", "binary", "classes", "instances"]
 
@@ -116,18 +116,20 @@ def _match(
     """Pair the files by name; `problems` takes those that stay alone or come twice."""
     image_files = _list(image_folder)
     mask_files = _list(mask_folder)
-    if image_folder.resolve() == mask_folder.resolve():
+    one_folder = image_folder.resolve() == mask_folder.resolve()
+    if one_folder:
         mask_files = [f for f in mask_files if _without_suffix(f.stem, MASK_SUFFIXES) != f.stem]
         image_files = [f for f in image_files if f not in mask_files]
+    ends = ", of those whose names end in _mask, _label, …" if one_folder else ""
     for folder, files, what in (
         (image_folder, image_files, "image"),
-        (mask_folder, mask_files, "mask"),
+        (mask_folder, mask_files, "mask" + ends),
     ):
         if not files:
-            problems.append(
-                f"{folder}: no {what} in it; {', '.join(READABLE)} are read"
-                + (", masks end in _mask, _label, …" if image_folder == mask_folder else "")
-            )
+            problems.append(f"{folder}: no {what}; {', '.join(READABLE)} are read")
+    if not image_files or not mask_files:
+        return []
+    image_stems = {file.stem for file in image_files}
     masks: dict[str, Path] = {}
     for file in mask_files:
         if file.suffix.lower() in JPEG:
@@ -135,18 +137,14 @@ def _match(
                 f"{file.name}: a JPEG cannot be a mask, its compression changes the values: save "
                 "masks as PNG or TIFF"
             )
-        _enter(masks, file, MASK_SUFFIXES, "mask", problems)
+        same = file.stem in image_stems
+        _enter(masks, file, () if same else MASK_SUFFIXES, "mask", problems)
     images: dict[str, Path] = {}
     for file in image_files:
-        # a_image.png goes with a.png, a_mask.png and a_image.png alike.
-        suffixes = () if file.stem in masks else IMAGE_SUFFIXES
-        _enter(images, file, suffixes, "image", problems)
+        same = file.stem in masks
+        _enter(images, file, () if same else IMAGE_SUFFIXES, "image", problems)
     for key in sorted(images.keys() - masks.keys(), key=natural_order):
-        problems.append(
-            f"{images[key].name}: no mask of that name ({key}.png, {key}_mask.tif, …)"
-            if masks or not mask_files
-            else f"{images[key].name}: no mask of that name"
-        )
+        problems.append(f"{images[key].name}: no mask of that name ({key}.png, {key}_mask.tif, …)")
     for key in sorted(masks.keys() - images.keys(), key=natural_order):
         problems.append(f"{masks[key].name}: no image of that name ({key}.png, {key}.tif, …)")
     both = sorted(images.keys() & masks.keys(), key=natural_order)
@@ -236,7 +234,7 @@ def _read_tiff(file: Path) -> np.ndarray:
     with tifffile.TiffFile(file) as tiff:
         series = tiff.series[0]
         axes, pixels = series.axes, series.asarray()
-        rgb = tiff.pages[0].photometric == tifffile.PHOTOMETRIC.RGB
+        rgb = tiff.pages.first.photometric == tifffile.PHOTOMETRIC.RGB
     long = [index for index, length in enumerate(pixels.shape) if length > 1]
     keep = [index for index, axis in enumerate(axes) if axis in "YX" or index in long]
     axes = "".join(axes[index] for index in keep)
@@ -264,11 +262,11 @@ def _read_other(file: Path, *, mask: bool) -> np.ndarray:
             pixels = np.asarray(picture)  # the numbers, not the colors they are painted in
         else:
             turned = ImageOps.exif_transpose(picture)
-            if turned.mode == "P":
-                turned = turned.convert("RGB")
-            elif turned.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            if turned.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
                 turned = turned.convert("RGB")
             pixels = np.asarray(turned)
+            if picture.mode == "P" and (pixels == pixels[..., :1]).all():
+                pixels = pixels[..., 0]  # a palette of grays
     if pixels.ndim == 2:
         return pixels[None, None]
     return _drop_alpha(pixels.transpose(2, 0, 1)[None])
@@ -281,7 +279,7 @@ def _drop_alpha(pixels: np.ndarray) -> np.ndarray:
 
 def _one_channel(mask: np.ndarray, file: str, problems: list[str]) -> np.ndarray | None:
     """Make (C, H, W) an integer (H, W), or say why not."""
-    if (mask != mask[:1]).any():
+    if len(mask) > 1 and (mask != mask[:1]).any():
         problems.append(
             f"{file}: a mask in color; expected one number a pixel (0 and 255, class indices or "
             "instance numbers): turn every color into its number first"
@@ -410,12 +408,8 @@ def _ambiguous(pairs: list[_Pair], values: list[int]) -> str:
             said + f"mask_values='binary' if {values[1]} is the foreground, or 'instances' if "
             "every mask holds one object"
         )
-    numbers = pieces = 0
-    for pair in pairs:
-        for value, box in enumerate(ndimage.find_objects(pair.mask.astype(np.int32)), 1):
-            if box is not None:
-                numbers += 1
-                pieces += ndimage.label(pair.mask[box] == value, np.ones((3, 3)))[1]
+    numbers = sum(np.count_nonzero(np.unique(pair.mask)) for pair in pairs)
+    pieces = sum(int(label(pair.mask, background=0, connectivity=2).max()) for pair in pairs)
     hint = (
         "each number is one piece, as instances are"
         if pieces <= 1.1 * numbers

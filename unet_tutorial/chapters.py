@@ -272,7 +272,8 @@ def build_site(root: Path, executed: Path | None = None) -> Path:
     source, built, site = work / "source", work / "_build" / "html", root / "_build" / "html"
     _mirror(root / "book", source, instead)
     stamp = work / "fingerprint"
-    wanted = _tree_fingerprint([source, root / "_config.yml", root / "_toc.yml"])
+    settings = [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt")]
+    wanted = _tree_fingerprint([source, *settings])
     if (site / "index.html").exists() and stamp.exists() and stamp.read_text() == wanted:
         print("the pages: unchanged", flush=True)
         return site / "index.html"

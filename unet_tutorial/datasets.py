@@ -110,6 +110,10 @@ class SegmentationData:
                         f"{who}: its {field} have shape {values[index].shape}, expected "
                         f"{image.shape[1:]}"
                     )
+            if not np.issubdtype(self.labels[index].dtype, np.integer):
+                raise ValueError(
+                    f"{who}: its labels are {self.labels[index].dtype}, expected integers"
+                )
         outside = [i for i in self.validation_indices if not 0 <= i < number]
         if outside or len(set(self.validation_indices)) != len(self.validation_indices):
             raise ValueError(

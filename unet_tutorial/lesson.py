@@ -185,7 +185,7 @@ def setup(profile: str = "auto", dataset: str = "auto", seed: int = 0) -> Lesson
         raise ValueError(f"profile must be 'auto' or one of {', '.join(PROFILES)}, got {name!r}")
     apply_style()
     small = {"n_images": 6, "size": 128} if name == "smoke" else {}
-    data = load(dataset, seed=seed, **small)
+    data = load(dataset, seed=seed, **small)  # type: ignore[arg-type]
     precision = choose_precision(device)
     where = f"{usable_cores()} CPU cores" if device.type == "cpu" else describe_gpu(device)
     print(f"profile {name} · seed {seed} · {where}, {precision} · torch {torch.__version__}")

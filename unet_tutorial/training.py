@@ -335,9 +335,10 @@ def _tensors(
                 f"{model.num_classes} classes: labels are class indices, 0 to "
                 f"{model.num_classes - 1} (a mask of 0 and 255 becomes labels with mask > 0)"
             )
-    images = [torch.from_numpy(np.ascontiguousarray(image)).to(device) for image in data.images]
-    labels = [torch.from_numpy(mask.astype(np.int64)).to(device) for mask in data.labels]
-    return images, labels
+    return (
+        [torch.from_numpy(np.ascontiguousarray(image)).to(device) for image in data.images],
+        [torch.from_numpy(mask.astype(np.int64)).to(device) for mask in data.labels],
+    )
 
 
 @contextlib.contextmanager
