@@ -58,7 +58,7 @@ gpu-results: $(VENV)/.installed-book  ## Run all with profile gpu and write book
 	@for script in scripts/*.py; do \
 		name=$$(basename $$script .py); \
 		echo "$$script -> $(gpu_results)/$$name.json"; \
-		$(bin)/python $$script --profile $(gpu_profile) --out $(gpu_results)/$$name.json; \
+		$(bin)/python $$script --profile $(gpu_profile) --out $(gpu_results)/$$name.json || exit 1; \
 	done
 
 constraints: $(VENV)/.installed-test  ## Write down the versions that are installed here
@@ -69,11 +69,14 @@ constraints: $(VENV)/.installed-test  ## Write down the versions that are instal
 clean:  ## Remove what was built, not what was downloaded
 	rm -rf _build
 
-$(VENV)/bin/python:
+# pip comes last: an interrupted creation begins again.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "Creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing unet-tutorial[$*] into $(VENV) (a few minutes the first time)"
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[$*]'
 	@touch $@

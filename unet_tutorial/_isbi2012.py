@@ -50,6 +50,10 @@ class DataNotFoundError(FileNotFoundError):
     """ISBI 2012 is not on this machine and could not be downloaded."""
 
 
+class NoNetworkError(DataNotFoundError):
+    """ISBI 2012 is not on this machine, and its server cannot be reached."""
+
+
 class CorruptDataError(ValueError):
     """Files of ISBI 2012 are on this machine, but they are not what they should be."""
 
@@ -189,7 +193,7 @@ class _Downloader:
         try:
             self.http(url, output_file, pooch)
         except requests.HTTPError as error:
-            status = error.response.status_code
+            status = 0 if error.response is None else error.response.status_code
             if 400 <= status < 500 and status not in (408, 429):
                 raise DataNotFoundError(f"the server answered {status} to {url}") from error
             raise
@@ -202,6 +206,12 @@ def _download(place: Place, files: dict[str, str], say: Callable[[str], None]) -
     say(f"Terms: {TERMS}")
     say(f"Cite: {CITATION}")
     pooch.get_logger().setLevel(logging.WARNING)  # one bar says it better than 60 lines
+    # Before the workers start: pooch stumbles when two of them make the same folder.
+    try:
+        for subfolder in {(folder / name).parent for name in files}:
+            subfolder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataNotFoundError(f"ISBI 2012 has no place on this disk: {error}") from error
     source = pooch.create(path=folder, base_url=BASE_URL, registry=files, retry_if_failed=RETRIES)
     downloader = _Downloader()
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -254,7 +264,7 @@ def _require_network() -> None:
     thread.join(CONNECT_SECONDS + 1)
     if not answer or answer[0] is not None:
         why = type(answer[0]).__name__ if answer else f"no answer in {CONNECT_SECONDS + 1:.0f} s"
-        raise DataNotFoundError(
+        raise NoNetworkError(
             f"ISBI 2012 is not on disk and could not be downloaded ({why}). Put it into a folder "
             f"isbi2012/train/ below the one that {VARIABLE} names, or ask for 'membranes'"
         )

@@ -312,6 +312,7 @@ def _execute(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> Non
             language="python",
             cwd=str(notebook.parent),
             progress_bar=True,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no notes between the lines
         )
     except PapermillExecutionError as error:
         first = "\n".join(f"    {line}" for line in error.source.strip().splitlines()[:6])
@@ -344,7 +345,7 @@ def _data_folders(root: Path) -> list[Path]:
 
 
 def _hide(text: str, hidden: Mapping[str, str]) -> str:
-    text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "cell", text)  # as warnings name a cell
+    text = re.sub(r"/[\w./-]{1,80}/ipykernel_\d+/\d+\.py", "cell", text)  # as warnings name a cell
     for path, short in hidden.items():
         if len(path) > 1:  # a home of "/" would eat every slash
             text = text.replace(path, short)

@@ -256,15 +256,12 @@ def load(
     if name != "membranes":
         try:
             return _load_isbi2012(insist=name == "isbi2012")
-        except DataNotFoundError:
+        except (DataNotFoundError, CorruptDataError) as error:
             if name == "isbi2012":
                 raise
+            if not isinstance(error, _isbi2012.NoNetworkError):
+                print(f"WARNING: {error}")
             reason = "; ISBI 2012 is not on disk and could not be downloaded"
-        except CorruptDataError as error:
-            if name == "isbi2012":
-                raise
-            print(f"WARNING: {error}")
-            reason = "; ISBI 2012 arrived corrupt"
     data = _generate(int(seed), int(n_images), int(size))
     print(f"membranes: {n_images} images of {size}×{size}, generated from seed {seed}{reason}")
     return data

@@ -1,4 +1,4 @@
-"""What the pages of the book need beyond Jupyter Book: MathML, and roles that browsers know."""
+"""What the pages of the book need beyond Jupyter Book: MathML, and markup for everybody."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Any
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+
+ACCESSIBLE = {
+    # Deprecated in DPUB-ARIA 1.1: a list of references is a list.
+    ' role="doc-biblioentry"': ' role="listitem"',
+    # The corner of a table with row names heads nothing.
+    '<th class="head"><p></p></th>': "<td></td>",
+}
 
 
 def inline(translator: Any, node: nodes.math) -> None:
@@ -25,11 +32,11 @@ def block(translator: Any, node: nodes.math_block) -> None:
 def mend_page(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Let the reader's system choose the theme, and drop roles that accessibility checks refuse."""
+    """Let the reader's system choose the theme, and mend what Sphinx writes."""
     context["default_mode"] = "auto"
-    body = context.get("body", "")
-    # Deprecated in DPUB-ARIA 1.1: a list of references is a list.
-    context["body"] = body.replace(' role="doc-biblioentry"', ' role="listitem"')
+    for wrong, right in ACCESSIBLE.items():
+        if context.get("body"):
+            context["body"] = context["body"].replace(wrong, right)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""The built site, as a reader's browser sees it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import cache, partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from conftest import CI, ROOT
+
+from unet_tutorial.chapters import list_chapters
+
+CHAPTERS = [f"{chapter.stem}.html" for chapter in list_chapters(ROOT)]
+WRITTEN = ["index.html", *CHAPTERS, "formulas.html"]
+PAGES = [*WRITTEN, "search.html", "genindex.html"]
+THEMES = ["light", "dark"]
+
+
+class Links(HTMLParser):
+    """Collect what a page points to, and what can be pointed to in it."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.targets: set[str] = set()
+        self.images: list[dict[str, str | None]] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.targets.update(found[key] or "" for key in ("id", "name") if key in found)
+        if tag == "img":
+            self.images.append(found)
+        address = found.get("src") or (found.get("href") if tag in ("a", "link") else None)
+        if address and not address.startswith(("data:", "javascript:", "mailto:")):
+            self.links.append(address)
+
+
+def broken(page: Path) -> list[str]:
+    """List the addresses within the site that lead nowhere."""
+    wrong = []
+    for address in Links(page).links:
+        link, anchor = urldefrag(address)
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        anchors = (
+            Links(target).targets if target.suffix == ".html" and target.is_file() else {anchor}
+        )
+        if not target.is_file() or (anchor and unquote(anchor) not in anchors):
+            wrong.append(address)
+    return wrong
+
+
+def test_pages_of_the_site_are_the_known_ones(site: Path) -> None:
+    assert {page.name for page in site.glob("*.html")} == set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_internal_link_and_image_leads_somewhere(site: Path, page: str) -> None:
+    assert broken(site / page) == []
+
+
+def test_broken_links_would_be_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text('<a href="gone.html">x</a> <a href="#gone">x</a> <img src="a.png"> <p id="p">')
+    assert broken(page) == ["gone.html", "#gone", "a.png"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_image_has_an_alternative_text(site: Path, page: str) -> None:
+    # The name stands beside the logo; Sphinx's own default for figures is the file's name.
+    for image in Links(site / page).images:
+        text = image["alt"] or ""
+        assert len(text) > 3 or "logo__image" in (image["class"] or ""), image
+        assert "_images/" not in text, f"no text in the metadata of the cell: {image}"
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_figure_says_more_than_its_kind(site: Path, page: str) -> None:
+    figures = [image for image in Links(site / page).images if "_images" in (image["src"] or "")]
+    assert all(len(image.get("alt") or "") > 40 for image in figures)
+
+
+class Visit(NamedTuple):
+    """What happened while a page was open."""
+
+    requests: list[str]
+    complaints: list[str]
+    theme: str
+    violations: list[str]
+    overflow: int
+    wide: list[str]
+    mathml: list[float]
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    handler = partial(QuietHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for this file only: an open Playwright would disturb nbval's event loop."""
+    api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    with api.sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        if not found and not os.path.exists(own):
+            message = "no Chromium: install it, or run `playwright install chromium`"
+            pytest.fail(message) if CI else pytest.skip(message)
+        options = ["--no-sandbox", "--disable-background-networking", "--disable-sync"]
+        browser = playwright.chromium.launch(
+            executable_path=found or own, args=[*options, "--disable-component-update"]
+        )
+        yield browser
+        browser.close()
+
+
+WIDE = """
+() => {
+  const clipped = element => {
+    for (let box = element.parentElement; box; box = box.parentElement)
+      if (box !== document.body && box !== document.documentElement
+          && getComputedStyle(box).overflowX !== 'visible') return true;
+    return false;
+  };
+  return [...document.querySelectorAll('article *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !clipped(e))
+    .map(e => e.outerHTML.slice(0, 120));
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Any, address: str) -> Any:
+    """Open a page once per theme and width, and remember what happened."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    @cache
+    def look(name: str, theme: str = "light", width: int = 1280) -> Visit:
+        requests: list[str] = []
+        complaints: list[str] = []
+
+        def answer(route: Any) -> None:
+            requests.append(route.request.url)
+            if route.request.url.startswith(address):
+                route.continue_()
+            else:
+                route.abort()
+
+        context = browser.new_context(
+            color_scheme=theme, viewport={"width": width, "height": 900}, reduced_motion="reduce"
+        )
+        page = context.new_page()
+        context.route("**/*", answer)
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "response", lambda r: complaints.append(f"{r.status} {r.url}") if not r.ok else None
+        )
+        page.goto(f"{address}/{name}", wait_until="networkidle")
+        visited = list(requests), list(complaints)  # what axe loads for itself does not count
+        for closed in page.query_selector_all("details:not([open]) > summary"):
+            if closed.is_visible():
+                closed.click()
+        found = Axe().run(page, context="article, .bd-header-article, .bd-footer")
+        violations = [
+            f"{rule['id']} ({rule['impact']}): {node['html'][:160]}"
+            for rule in found.response["violations"]
+            for node in rule["nodes"]
+        ]
+        visit = Visit(
+            *visited,
+            page.evaluate("document.documentElement.dataset.theme"),
+            violations,
+            page.evaluate("document.documentElement.scrollWidth - innerWidth"),
+            page.evaluate(WIDE),
+            page.evaluate(
+                "[...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().width)"
+            ),
+        )
+        context.close()
+        return visit
+
+    return look
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_asks_another_host_for_anything(visit: Any, address: str, page: str) -> None:
+    for theme in THEMES:
+        requests = visit(page, theme).requests
+        assert requests, "nothing was recorded"
+        assert [url for url in requests if not url.startswith(address)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_complains_in_the_console(visit: Any, page: str) -> None:
+    for theme in THEMES:
+        assert visit(page, theme).complaints == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("page", WRITTEN)
+def test_content_is_accessible_in_both_themes(visit: Any, page: str, theme: str) -> None:
+    seen = visit(page, theme)
+    assert seen.theme == theme
+    assert seen.violations == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_narrow_screen_scrolls_in_one_direction_only(visit: Any, page: str) -> None:
+    seen = visit(page, width=320)
+    assert seen.wide == []
+    assert seen.overflow <= 0
+
+
+def test_mathematics_is_mathml_and_needs_no_script(visit: Any, site: Path) -> None:
+    inline, block = visit("formulas.html").mathml
+    assert inline > 0
+    assert block > 0
+    links = " ".join(Links(site / "formulas.html").links).lower()
+    assert ".js" in links
+    assert "mathjax" not in links
+    assert "katex" not in links
