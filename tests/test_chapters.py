@@ -213,6 +213,18 @@ def test_cleaning_drops_widgets_and_injected_parameters() -> None:
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}
 
 
+def test_cleaning_joins_what_was_printed_in_pieces() -> None:
+    pieces = [("stdout", "a"), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
+    printed = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=printed)])
+    outputs = clean(notebook, Path("/checkout")).cells[0].outputs
+    assert [(o.name, o.text) for o in outputs] == [
+        ("stdout", "ab\n"),
+        ("stderr", "c"),
+        ("stdout", "d"),
+    ]
+
+
 def make_site(root: Path, page: str) -> None:
     """Turn a small book into one that Jupyter Book accepts."""
     (root / "_config.yml").write_text("title: T\nexecute:\n  execute_notebooks: 'off'\n")
@@ -318,7 +330,8 @@ def test_cells_fit_on_a_screen(chapter: Path) -> None:
 @by_name
 def test_every_figure_has_words_for_it(chapter: Path) -> None:
     for cell in code(chapter):
-        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+        if any(kind.startswith("image/") for kind in kinds):
             words = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(words) > 40, cell.source
 

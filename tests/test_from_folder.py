@@ -1,6 +1,8 @@
 """A stranger's folder is understood, or refused with everything that is wrong with it."""
 
 import itertools
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -455,6 +457,26 @@ def test_images_of_unknown_range_are_refused(folder, pixels, said):
     (problem,) = problems(folder)
     assert problem.startswith("3.tif: ")
     assert said in problem
+
+
+@pytest.mark.parametrize(("color_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_a_png_with_16_bits_a_color_is_refused_not_cut_to_8(folder, part, color_type, channels):
+    rows = np.full((SIZE[0], SIZE[1] * channels), 300, ">u2")
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 16, color_type, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IEND", b""),
+    ]
+    (folder / part / "3.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    (problem,) = problems(folder)
+    assert problem.startswith("3.png: cannot be read: 16 bits a color")
 
 
 def test_folders_that_are_not_there_are_named(tmp_path):

@@ -257,6 +257,10 @@ def _read_tiff(file: Path) -> np.ndarray:
 
 def _read_other(file: Path, *, mask: bool) -> np.ndarray:
     with Image.open(file) as picture:
+        stored = str(picture.tile[0][3]) if picture.tile else ""  # such as "RGB;16B"
+        if ";16" in stored and not picture.mode.startswith("I"):
+            # Pillow would keep the upper 8 bits and say nothing: 12-bit colors turn black.
+            raise ValueError("16 bits a color, which only TIFF files are read with: save it as one")
         picture.load()
         if mask and picture.mode == "P":
             pixels = np.asarray(picture)  # the numbers, not the colors they are painted in

@@ -231,6 +231,8 @@ def clean(notebook: Any, root: Path) -> Any:
     for cell in notebook.cells:
         keep = ("tags", "mystnb")
         cell.metadata = {k: cell.metadata[k] for k in keep if cell.metadata.get(k)}
+        if "outputs" in cell:
+            cell.outputs = _merge_streams(cell.outputs)
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 output.text = _hide(output.text, hidden)
@@ -350,6 +352,18 @@ def _hide(text: str, hidden: Mapping[str, str]) -> str:
         if len(path) > 1:  # a home of "/" would eat every slash
             text = text.replace(path, short)
     return text
+
+
+def _merge_streams(outputs: list[Any]) -> list[Any]:
+    """Join what was printed in pieces: where a piece ends is an accident of the run."""
+    merged: list[Any] = []
+    for output in outputs:
+        last = merged[-1] if merged else None
+        if last and output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            merged.append(output)
+    return merged
 
 
 def _write(target: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -184,12 +185,22 @@ def setup(profile: str = "auto", dataset: str = "auto", seed: int = 0) -> Lesson
     if name not in PROFILES:
         raise ValueError(f"profile must be 'auto' or one of {', '.join(PROFILES)}, got {name!r}")
     apply_style()
+    _show_figures_as_jpeg()
     small = {"n_images": 6, "size": 128} if name == "smoke" else {}
     data = load(dataset, seed=seed, **small)  # type: ignore[arg-type]
     precision = choose_precision(device)
     where = f"{usable_cores()} CPU cores" if device.type == "cpu" else describe_gpu(device)
     print(f"profile {name} · seed {seed} · {where}, {precision} · torch {torch.__version__}")
     return Lesson(PROFILES[name], data, seed, device)
+
+
+def _show_figures_as_jpeg() -> None:
+    """Let notebooks store figures as JPEG: the grain of micrographs makes large PNG files."""
+    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+        return
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
 
 
 def describe_gpu(device: torch.device) -> str:

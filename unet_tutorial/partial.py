@@ -6,6 +6,8 @@ is missing shows in the picture.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from unet_tutorial.blocks import DoubleConvolution, DownSampling, Norm, Padding
@@ -93,7 +95,7 @@ class ContractingPath(nn.Module):
         channels = [in_channels] + [base_channels * 2**level for level in range(depth)]
         self.contracting = nn.ModuleList(
             DownSampling(before, after, norm=norm)
-            for before, after in zip(channels, channels[1:], strict=False)
+            for before, after in pairwise(channels)
         )
         last = channels[-1]
         self.bottleneck = (

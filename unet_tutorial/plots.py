@@ -411,7 +411,7 @@ def plot_predictions(
     4
     """
     rows, columns = (2 if errors else 1), len(probabilities) + 1
-    figure, axes = plt.subplots(rows, columns, figsize=(2.5 * columns, 2.72 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.5 * columns, 2.85 * rows), squeeze=False)
     truth = np.asarray(target) == 1
     show_image(axes[0, 0], image, "micrograph")
     if errors:
@@ -429,7 +429,7 @@ def plot_predictions(
             Rectangle((0, 0), 1, 1, color=INVENTED, label="invented membrane"),
         ]
         figure.legend(handles=handles, ncols=2, loc="lower center")
-    figure.tight_layout(rect=(0, 0.04 if errors else 0, 1, 1))
+    figure.tight_layout(rect=(0, 0.05 if errors else 0, 1, 1), h_pad=1.0)
     return figure
 
 
