@@ -3,7 +3,7 @@
     python scripts/throughput.py --out book/results/throughput.json
 
 The plain loop trains the same network as one would first write it: eager float32, default memory
-layout, Adam, with the same number of crops lying ready in memory. `fit` has to cut its crops itself.
+layout, Adam, with as many crops lying ready in memory. `fit` has to cut its crops itself.
 """
 
 from __future__ import annotations

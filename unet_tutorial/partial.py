@@ -94,8 +94,7 @@ class ContractingPath(nn.Module):
         self.in_channels, self.num_classes, self.depth = in_channels, num_classes, depth
         channels = [in_channels] + [base_channels * 2**level for level in range(depth)]
         self.contracting = nn.ModuleList(
-            DownSampling(before, after, norm=norm)
-            for before, after in pairwise(channels)
+            DownSampling(before, after, norm=norm) for before, after in pairwise(channels)
         )
         last = channels[-1]
         self.bottleneck = (
