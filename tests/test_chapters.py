@@ -328,6 +328,14 @@ def test_cells_fit_on_a_screen(chapter: Path) -> None:
 
 
 @by_name
+def test_no_compared_cell_hides_its_value_with_a_semicolon(chapter: Path) -> None:
+    # nbval keeps no history, without which IPython shows the value all the same: assign it.
+    for cell in code(chapter):
+        if "nbval-ignore-output" not in cell.metadata.get("tags", []):
+            assert not cell.source.rstrip().endswith(";"), cell.source
+
+
+@by_name
 def test_every_figure_has_words_for_it(chapter: Path) -> None:
     for cell in code(chapter):
         kinds = {kind for output in cell.outputs for kind in output.get("data", {})}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_tutorial import datasets
@@ -69,6 +69,7 @@ def test_a_subset_names_the_position_that_is_not_there(index):
 
 
 @given(st.lists(st.integers(0, 9), unique=True))
+@settings(deadline=None)
 def test_held_out_images_stay_held_out_in_any_subset(indices):
     data = make(10, validation_indices=(2, 3, 9))
     part = data.subset(indices)
@@ -135,6 +136,7 @@ def test_a_block_of_each_half_is_held_out(number, held_out):
 
 
 @given(st.integers(2, 500))
+@settings(deadline=None)
 def test_about_a_third_is_held_out_and_more_is_trained_on(number):
     held_out = datasets._held_out(number)
     assert 1 <= len(held_out) <= number - len(held_out)

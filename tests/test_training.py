@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from unet_tutorial.datasets import load
 
 from unet_tutorial import UNet
 from unet_tutorial import training as training_module
 from unet_tutorial.augmentation import random_crops
+from unet_tutorial.datasets import load
 from unet_tutorial.losses import cross_entropy, soft_dice_loss
 from unet_tutorial.training import NonFiniteLossError, TrainingConfig, fit
 

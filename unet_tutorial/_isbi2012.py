@@ -193,7 +193,10 @@ class _Downloader:
         try:
             self.http(url, output_file, pooch)
         except requests.HTTPError as error:
-            status = 0 if error.response is None else error.response.status_code
+            if error.response is None:
+                raise
+            error.response.close()  # pooch leaves it open
+            status = error.response.status_code
             if 400 <= status < 500 and status not in (408, 429):
                 raise DataNotFoundError(f"the server answered {status} to {url}") from error
             raise
