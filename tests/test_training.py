@@ -84,6 +84,14 @@ def test_validation_images_are_never_trained_on(data, monkeypatch):
     assert seen
 
 
+def test_without_held_out_images_there_is_no_score_but_a_network(data):
+    everything = dataclasses.replace(data, validation_indices=())
+    config = changed(validate_every=2, snapshot_every=2)
+    result = fit(network(), everything, config, report=None)
+    assert result.steps_done == config.steps
+    assert result.validations == result.snapshots == []
+
+
 def test_an_interrupted_training_returns_what_there_is(data, monkeypatch):
     calls = itertools.count()
 

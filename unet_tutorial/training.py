@@ -171,7 +171,7 @@ def fit(
     model : UNet
         Trained in place. It stays on the training device.
     data : SegmentationData
-        ``data.training`` is trained on; ``data.validation`` is only ever scored.
+        ``data.training`` is trained on; ``data.validation`` is only ever scored, and may be empty.
     config : TrainingConfig, optional
         Settings; by default ``TrainingConfig()``.
     report : callable, optional
@@ -212,6 +212,7 @@ def fit(
     result = TrainingResult(model, config, str(device), precision)
     images, labels = _tensors(data.training, model, config, device)
     chance = torch.Generator().manual_seed(config.seed)
+    held_out = data.validation
 
     model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
@@ -254,10 +255,14 @@ def fit(
                     _stop_if_not_finite(losses, config, precision)  # a GPU waits here
                 result.seconds += time.perf_counter() - started
 
-                if last or (config.validate_every and step % config.validate_every == 0):
-                    result.validations.append(validate(model, data.validation, step))
-                if config.snapshot_every and (last or step % config.snapshot_every == 0):
-                    result.snapshots.append(_snapshot(model, data.validation, step))
+                if len(held_out) and _due(step, config.validate_every, last):
+                    result.validations.append(validate(model, held_out, step))
+                if (
+                    len(held_out)
+                    and config.snapshot_every
+                    and _due(step, config.snapshot_every, last)
+                ):
+                    result.snapshots.append(_snapshot(model, held_out, step))
                 if report and (last or step % max(1, config.steps // 10) == 0):
                     report(_progress(result, losses, step))
         except KeyboardInterrupt:
@@ -300,6 +305,10 @@ def validate(model: UNet, data: SegmentationData, step: int) -> Validation:
     guess = np.concatenate(predicted)
     truth = np.concatenate([labels.ravel() for labels in data.labels])
     return Validation(step, pixel_error(guess, truth), dice(guess == 1, truth == 1))
+
+
+def _due(step: int, every: int, last: bool) -> bool:
+    return last or (every > 0 and step % every == 0)
 
 
 def _loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
