@@ -9,15 +9,18 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from unet_tutorial.datasets import SegmentationData, load
 from unet_tutorial.devices import choose_device, choose_precision, usable_cores
 from unet_tutorial.plots import apply_style
 from unet_tutorial.training import TrainingConfig, TrainingResult, fit
 from unet_tutorial.unet import UNet
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -70,30 +73,46 @@ class Lesson:
     seed: int
     device: torch.device = field(default_factory=choose_device)
 
-    def build(self, **options: Any) -> UNet:
-        """Build a U-Net for this data and profile, always with the same first weights.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all trainings of this profile share, for the head of a result file."""
+        config = self.profile.config
+        return {
+            "profile": self.profile.name,
+            "base_channels": self.profile.base_channels,
+            "steps": config.steps,
+            "batch_size": config.batch_size,
+            "crop_size": config.crop_size,
+            "precision": choose_precision(self.device),
+        }
+
+    def build(self, network: type[Network] = UNet, **options: Any) -> Network:  # type: ignore[assignment]
+        """Build a network for this data and profile, always with the same first weights.
 
         Parameters
         ----------
+        network : type
+            `unet_tutorial.UNet`, or one of the partial networks of `unet_tutorial.partial`.
         **options
-            Options of `unet_tutorial.UNet`; the profile sets ``base_channels``, and the notes'
-            batch normalization is on, without which little happens in half a minute.
+            Options of that network; the profile sets ``base_channels``, and the notes' batch
+            normalization is on, without which little happens in half a minute.
 
         Returns
         -------
-        UNet
+        nn.Module
+            An instance of ``network``.
         """
         torch.manual_seed(self.seed)
         settings = {"base_channels": self.profile.base_channels, "norm": "batch", **options}
-        return UNet(self.data.in_channels, self.data.num_classes, **settings)
+        return network(self.data.in_channels, self.data.num_classes, **settings)
 
-    def train(self, model: UNet, **changes: Any) -> TrainingResult:
+    def train(self, model: Any, **changes: Any) -> TrainingResult:
         """Train with the profile's budget.
 
         Parameters
         ----------
-        model : UNet
-            Trained in place.
+        model : UNet, or a network of `unet_tutorial.partial`
+            From `build`; trained in place.
         **changes
             Fields of `unet_tutorial.training.TrainingConfig` that replace the profile's.
 

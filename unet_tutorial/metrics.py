@@ -27,13 +27,15 @@ __all__ = [
     "dice",
     "error_by_distance",
     "evaluate",
+    "grid_error",
     "iou",
     "pixel_error",
+    "rim_error",
     "v_info",
     "v_rand",
 ]
 
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 # --- scores of pixels -----------------------------------------------------------------------------
@@ -234,6 +236,113 @@ def error_by_distance(
     error = np.full(ranges, np.nan)
     np.divide(wrong, pixels, out=error, where=pixels > 0)
     return DistanceProfile(limits, error, pixels)
+
+
+def grid_error(membrane_probability: Any, target: Any, square: int = 16) -> float:
+    """Error of the amount of membrane in each square of a grid: *what* without *where*.
+
+    Probabilities and target are averaged over squares, and the averages compared. A network that
+    answers once for every 16×16 pixels and one that answers for each pixel are asked the same
+    question in this way.
+
+    Parameters
+    ----------
+    membrane_probability : array_like of float, (H, W) or (N, H, W), or a sequence of (H, W)
+        Probability of class 1, in [0, 1].
+    target : array_like of int or bool, same shapes
+        Class indices: 1 is membrane.
+    square : int
+        Side of the squares in pixels. Rows and columns that fill no square are left out.
+
+    Returns
+    -------
+    float
+        Mean absolute difference of the two shares of membrane, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a value is out of range, or a slice holds no whole square.
+
+    See Also
+    --------
+    pixel_error : The same for squares of one pixel and sharp answers. Explained in chapter 2.
+
+    Examples
+    --------
+    A line that lies one pixel beside its place is wrong in pixels and right in squares:
+
+    >>> target = [[0, 1, 0, 0], [0, 1, 0, 0]]
+    >>> beside = [[1, 0, 0, 0], [1, 0, 0, 0]]
+    >>> pixel_error(beside, target), grid_error(beside, target, square=2)
+    (0.5, 0.0)
+    """
+    differences = []
+    for given, truth in _slice_pairs(
+        membrane_probability, target, "membrane_probability", "target"
+    ):
+        if square < 1 or min(truth.shape) < square:
+            raise ValueError(f"no square of {square}×{square} pixels fits into {truth.shape}")
+        claimed = _block_means(_probability(given), square)
+        differences.append(np.abs(claimed - _block_means(_classes("target", truth) == 1, square)))
+    return float(np.mean(np.concatenate([part.ravel() for part in differences])))
+
+
+def _block_means(values: NDArray[Any], square: int) -> NDArray[np.float64]:
+    """Average (H, W) over squares; what is left over at the lower and right border goes."""
+    height, width = (length - length % square for length in values.shape)
+    blocks = values[:height, :width].reshape(height // square, square, width // square, square)
+    return np.asarray(blocks.mean(axis=(1, 3), dtype=float))
+
+
+def rim_error(prediction: ArrayLike, objects: ArrayLike, width: float = 4.0) -> float:
+    """Share of the rims of objects that is taken for membrane.
+
+    Mitochondria have dark rims that look like membranes through a small window. They lie inside
+    cells, so every rim pixel that is called membrane is a mistake that context could prevent.
+
+    Parameters
+    ----------
+    prediction : array_like of bool or of {0, 1}, (H, W) or (N, H, W), or a sequence of (H, W)
+        1 is membrane.
+    objects : array_like of bool or of {0, 1}, same shapes
+        1 inside the objects, their rims included.
+    width : float
+        Pixels from the object's edge inward that count as rim.
+
+    Returns
+    -------
+    float
+        Between 0 and 1, pooled over all slices; NaN if there is no object.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ or a value is neither 0 nor 1.
+
+    See Also
+    --------
+    error_by_distance : The other errors. Explained in chapters 0 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> objects = np.zeros((9, 9), dtype=bool)
+    >>> objects[2:7, 2:7] = True
+    >>> left = np.zeros((9, 9), dtype=bool)
+    >>> left[:, :3] = True
+    >>> rim_error(left, objects, width=1)  # 5 of the 16 pixels around the middle
+    0.3125
+    """
+    mistaken = rim_pixels = 0
+    for claimed, inside in _slice_pairs(prediction, objects, "prediction", "objects"):
+        mask = _mask("objects", inside)
+        # Beyond the picture's border the object goes on: padding keeps its cut side from counting.
+        depth = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
+        rim = mask & (depth <= width)
+        rim_pixels += int(np.count_nonzero(rim))
+        mistaken += int(np.count_nonzero(rim & _mask("prediction", claimed)))
+    return mistaken / rim_pixels if rim_pixels else float("nan")
 
 
 def _distance_to_edge(classes: NDArray[Any]) -> NDArray[np.float64]:
