@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 PROFILE ?=
+CHAPTER ?=
 DATASET ?=
 SEED ?=
 
@@ -25,7 +26,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 help:  ## List all commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 	@echo
-	@echo "Options: PROFILE=cpu|gpu|smoke  DATASET=isbi2012|membranes  SEED=0  PIP_ARGS=...  PYTHON=python3"
+	@echo "Options: PROFILE=cpu|gpu|smoke  DATASET=isbi2012|membranes  SEED=0  CHAPTER=...  PIP_ARGS=...  PYTHON=python3"
 
 book: $(VENV)/.installed-book  ## Install, run all chapters on this machine, build the site
 	@$(chapters) run $(parameters)
@@ -34,8 +35,8 @@ book: $(VENV)/.installed-book  ## Install, run all chapters on this machine, bui
 site: $(VENV)/.installed-book  ## Build the site from the stored outputs, without running anything
 	@$(chapters) site
 
-refresh: $(VENV)/.installed-book  ## Run all chapters and renew their stored outputs
-	@$(chapters) refresh
+refresh: $(VENV)/.installed-book  ## Run chapters and renew their stored outputs (CHAPTER=2-bottleneck: one)
+	@$(chapters) refresh $(CHAPTER)
 
 lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab
 	@$(bin)/jupyter lab book

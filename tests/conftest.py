@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from unet_tutorial.chapters import build_site
 
@@ -66,7 +67,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "book", copy / "book", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "_config.yml", copy)
-    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
-    (copy / "_toc.yml").write_text(toc.rstrip() + "\n  - file: formulas\n", encoding="utf-8")
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    toc["parts"][-1]["chapters"].append({"file": "formulas"})
+    (copy / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
     (copy / "book" / "formulas.md").write_text(FORMULAS, encoding="utf-8")
     return build_site(copy).parent

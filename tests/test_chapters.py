@@ -195,6 +195,48 @@ def test_refresh_stores_all_or_nothing(make_book: MakeBook) -> None:
     assert {chapter: chapter.read_bytes() for chapter in list_chapters(root)} == before
 
 
+def test_one_chapter_can_be_renewed_alone(make_book: MakeBook) -> None:
+    root = make_book(a=["print(1)"], b=["print(2)"])
+    (a, b) = list_chapters(root)
+    before = a.read_bytes()
+    assert refresh_chapters(root, ["b"]) == [b]
+    assert a.read_bytes() == before
+    assert outputs(b) == "2\n"
+    with pytest.raises(ChapterError, match="no chapter c; there are a, b"):
+        refresh_chapters(root, ["b", "c"])
+
+
+def test_a_run_writes_down_where_and_how_long_it_ran(
+    make_book: MakeBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "def setup(*options): print('profile', *options)\nsetup(profile, 'set', seed)"
+    root = make_book(a=[said], b=["print(2)"])
+    refresh_chapters(root)
+    file = root / "book" / "results" / "runs.json"
+    runs = json.loads(file.read_text())
+    assert list(runs["chapters"]) == ["a", "b"]
+    assert runs["chapters"]["a"]["setting"] == ["profile auto set 0"]
+    assert 0 < runs["chapters"]["b"]["seconds"] < 100
+    assert runs["machine"]["cores"] >= 1
+    assert runs["versions"]["torch"]
+    refresh_chapters(root, ["b"])
+    assert set(json.loads(file.read_text())["chapters"]) == {"a", "b"}
+    monkeypatch.setattr("unet_tutorial.devices.describe_machine", lambda: {"cores": 64})
+    refresh_chapters(root, ["b"])
+    assert set(json.loads(file.read_text())["chapters"]) == {"b"}, "another machine's seconds"
+
+
+def test_what_a_run_says_about_itself_runs_nothing_again(make_book: MakeBook) -> None:
+    root = make_book(a=["print(1)"])
+    (chapter,) = run_chapters(root, root / "_build")
+    first = chapter.stat().st_mtime_ns
+    results = root / "book" / "results"
+    results.mkdir()
+    (results / "runs.json").write_text("{}")
+    run_chapters(root, root / "_build")
+    assert chapter.stat().st_mtime_ns == first
+
+
 def test_cleaning_drops_widgets_and_injected_parameters() -> None:
     notebook = nbformat.v4.new_notebook(metadata={"widgets": {"state": 1}, "papermill": {}})
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "bar"}

@@ -19,7 +19,7 @@ from conftest import CI, ROOT
 from unet_tutorial.chapters import list_chapters
 
 CHAPTERS = [f"{chapter.stem}.html" for chapter in list_chapters(ROOT)]
-WRITTEN = ["index.html", *CHAPTERS, "formulas.html"]
+WRITTEN = ["index.html", *CHAPTERS, "glossary.html", "runs.html", "formulas.html"]
 PAGES = [*WRITTEN, "search.html", "genindex.html"]
 THEMES = ["light", "dark"]
 

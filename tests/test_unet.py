@@ -11,89 +11,11 @@ from torch import nn
 
 from unet_tutorial import DoubleConvolution, DownSampling, SizeError, UNet, UpSampling
 from unet_tutorial.blocks import center_crop
+from unet_tutorial.documents import article_namespace
 from unet_tutorial.shapes import trace_shapes
 from unet_tutorial.unet import check_size, fits, initialize_he
 
-
-class ArticleDoubleConvolution(nn.Module):
-    """The code article's class, as it prints it."""
-
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.conv_block = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-        )
-
-    def forward(self, x):
-        return self.conv_block(x)
-
-
-class ArticleDownSampling(nn.Module):
-    """The code article's class, as it prints it."""
-
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.conv = ArticleDoubleConvolution(in_channels, out_channels)
-        self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
-
-    def forward(self, x):
-        down = self.conv(x)
-        pool = self.pool(down)
-
-        return down, pool
-
-
-class ArticleUpSampling(nn.Module):
-    """The code article's class, as it prints it."""
-
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, in_channels // 2, kernel_size=2, stride=2)
-        self.conv = ArticleDoubleConvolution(in_channels, out_channels)
-
-    def forward(self, x1, x2):
-        x1 = self.up(x1)
-        x = torch.cat((x1, x2), dim=1)
-        return self.conv(x)
-
-
-class ArticleUNet(nn.Module):
-    """The code article's class, as it prints it."""
-
-    def __init__(self, in_channels, num_classes):
-        super().__init__()
-        self.dconv1 = ArticleDownSampling(in_channels, 64)
-        self.dconv2 = ArticleDownSampling(64, 128)
-        self.dconv3 = ArticleDownSampling(128, 256)
-        self.dconv4 = ArticleDownSampling(256, 512)
-
-        self.bottle_neck = ArticleDoubleConvolution(512, 1024)
-
-        self.uconv1 = ArticleUpSampling(1024, 512)
-        self.uconv2 = ArticleUpSampling(512, 256)
-        self.uconv3 = ArticleUpSampling(256, 128)
-        self.uconv4 = ArticleUpSampling(128, 64)
-
-        self.out = nn.Conv2d(64, num_classes, kernel_size=1)
-
-    def forward(self, x):
-        d1, p1 = self.dconv1(x)
-        d2, p2 = self.dconv2(p1)
-        d3, p3 = self.dconv3(p2)
-        d4, p4 = self.dconv4(p3)
-
-        b = self.bottle_neck(p4)
-
-        u1 = self.uconv1(b, d4)
-        u2 = self.uconv2(u1, d3)
-        u3 = self.uconv3(u2, d2)
-        u4 = self.uconv4(u3, d1)
-
-        out = self.out(u4)
-        return out
+ArticleUNet = article_namespace()["UNet"]
 
 
 def layers_as_they_run(model, image):

@@ -130,13 +130,15 @@ def measure(membrane: Sequence[np.ndarray], held_out: SegmentationData) -> dict[
     }
 
 
-def show_board(until: str, *, results: str = "board") -> None:
+def show_board(until: str, *, also: Sequence[str] = (), results: str = "board") -> None:
     """Print the stored scores of the rungs that have been built so far.
 
     Parameters
     ----------
     until : str
         The last rung to show.
+    also : sequence of str
+        Variants to add below.
     results : str
         File in ``book/results``.
 
@@ -158,7 +160,7 @@ def show_board(until: str, *, results: str = "board") -> None:
         chosen = [row for row in rows if row["dataset"] == data_set]
         title = f"{data_set}, mean ± spread over {len({row['seed'] for row in chosen})} seeds"
         print(_line(title, COLUMNS.values()))
-        for rung in names[: names.index(until) + 1]:
+        for rung in [*names[: names.index(until) + 1], *also]:
             print(_line(rung, [_cell(chosen, rung, column) for column in COLUMNS]))
 
 

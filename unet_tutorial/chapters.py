@@ -5,6 +5,7 @@ Needs the extra ``[book]``. The Makefile calls these functions through ``unet-tu
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -13,12 +14,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 1_000_000
+RUNS = "runs.json"  # how long each chapter took, and where; read by the page "How it was run"
+_VERSIONS = ("torch", "numpy", "scipy", "scikit-image", "matplotlib", "jupyter-book", "papermill")
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -96,6 +99,8 @@ def fingerprint(notebook: Path, root: Path, parameters: Mapping[str, Any]) -> st
     files = [*sorted((root / "unet_tutorial").rglob("*.py")), root / "constraints.txt"]
     files += sorted((root / "book" / "results").rglob("*.json"))
     for file in files:
+        if file.name == RUNS:
+            continue  # what a run writes about itself
         if file.exists():
             digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
     return digest.hexdigest()
@@ -106,6 +111,7 @@ def run_chapters(
     into: Path,
     parameters: Mapping[str, Any] | None = None,
     *,
+    only: Sequence[str] = (),
     force: bool = False,
 ) -> list[Path]:
     """Execute all chapters with papermill; skip those whose ingredients are unchanged.
@@ -118,6 +124,8 @@ def run_chapters(
         Folder for the executed notebooks.
     parameters : mapping, optional
         Replace the chapters' own: ``profile``, ``dataset``, ``seed``.
+    only : sequence of str
+        Names of the chapters to run; all, when left out.
     force : bool
         Run unchanged chapters as well.
 
@@ -133,7 +141,7 @@ def run_chapters(
     """
     parameters = dict(parameters or {})
     into.mkdir(parents=True, exist_ok=True)
-    chapters = list_chapters(root)
+    chapters = _choose(list_chapters(root), only)
     executed = []
     for number, notebook in enumerate(chapters, start=1):
         target = into / notebook.name
@@ -163,17 +171,21 @@ def run_chapters(
         os.replace(half, target)
         _write(stamp, f"{wanted} {_data_on_disk(root)}")  # a chapter may have downloaded some
         failed.unlink(missing_ok=True)
-        print(f"{title}: done in {time.perf_counter() - started:.0f} s", flush=True)
+        seconds = time.perf_counter() - started
+        _note_run(target, seconds)
+        print(f"{title}: done in {seconds:.0f} s", flush=True)
     return executed
 
 
-def refresh_chapters(root: Path) -> list[Path]:
-    """Run all chapters with their own parameters and renew the outputs stored in ``book/``.
+def refresh_chapters(root: Path, only: Sequence[str] = ()) -> list[Path]:
+    """Run chapters with their own parameters and renew the outputs stored in ``book/``.
 
     Parameters
     ----------
     root : Path
         The checkout.
+    only : sequence of str
+        Names of the chapters to renew, such as ``"2-bottleneck"``; all, when left out.
 
     Returns
     -------
@@ -183,12 +195,13 @@ def refresh_chapters(root: Path) -> list[Path]:
     Raises
     ------
     ChapterError
-        If a chapter fails or would be larger than 1 MB; then no chapter is changed.
+        If there is no chapter of that name, or a chapter fails or would be larger than 1 MB; then
+        no chapter is changed.
     """
     import nbformat
 
-    chapters = list_chapters(root)
-    executed = run_chapters(root, root / "_build" / "refreshed", force=True)
+    chapters = _choose(list_chapters(root), only)
+    executed = run_chapters(root, root / "_build" / "refreshed", only=only, force=True)
     texts = []
     for notebook in executed:
         content = clean(nbformat.read(notebook, as_version=4), root)
@@ -199,6 +212,9 @@ def refresh_chapters(root: Path) -> list[Path]:
                 f"{notebook.name} would be {size:,} bytes, {MAX_BYTES:,} are allowed: show "
                 "fewer or smaller pictures"
             )
+    runs = root / "book" / "results" / RUNS
+    runs.parent.mkdir(exist_ok=True)
+    _write(runs, (root / "_build" / "refreshed" / RUNS).read_text(encoding="utf-8"))
     for target, text in zip(chapters, texts, strict=True):
         _write(target, text)
         print(f"{target.name}: {len(text.encode()):,} bytes stored", flush=True)
@@ -270,6 +286,8 @@ def build_site(root: Path, executed: Path | None = None) -> Path:
         raise ChapterError(
             f"there is no {', '.join(missing)} in {executed}: run the chapters first"
         )
+    if executed:
+        instead[f"results/{RUNS}"] = executed / RUNS
     work = root / "_build" / "site"
     source, built, site = work / "source", work / "_build" / "html", root / "_build" / "html"
     _mirror(root / "book", source, instead)
@@ -292,6 +310,39 @@ def build_site(root: Path, executed: Path | None = None) -> Path:
     _replace_folder(built, site)
     _write(stamp, wanted)
     return site / "index.html"
+
+
+def _choose(chapters: list[Path], only: Sequence[str]) -> list[Path]:
+    known = [chapter.stem for chapter in chapters]
+    unknown = sorted(set(only) - set(known))
+    if unknown:
+        raise ChapterError(f"no chapter {', '.join(unknown)}; there are {', '.join(known)}")
+    return [chapter for chapter in chapters if not only or chapter.stem in only]
+
+
+def _note_run(notebook: Path, seconds: float) -> None:
+    """Write beside an executed notebook how it was run, in the words of its own setup cell."""
+    from unet_tutorial.devices import describe_machine
+
+    file = notebook.with_name(RUNS)
+    machine, versions = describe_machine(), {name: metadata.version(name) for name in _VERSIONS}
+    chapters: dict[str, Any] = {}
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if (before["machine"], before["versions"]) == (machine, versions):
+            chapters = before["chapters"]  # of chapters that are not run this time
+    said = ""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "setup(profile" in "".join(cell["source"]):
+            said = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+    chapters[notebook.stem] = {"seconds": round(seconds, 1), "setting": said.splitlines()}
+    content = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine,
+        "versions": versions,
+        "chapters": chapters,
+    }
+    _write(file, json.dumps(content, indent=1) + "\n")
 
 
 def _execute(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> None:

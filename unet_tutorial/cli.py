@@ -88,12 +88,18 @@ def run(
 
 
 @chapters_app.command()
-def refresh(root: Root = Path()) -> None:
-    """Run all chapters and renew the outputs that are stored in book/."""
+def refresh(
+    chapters: Annotated[list[str] | None, typer.Argument(help="By default all.")] = None,
+    root: Root = Path(),
+) -> None:
+    """Run chapters and renew the outputs that are stored in book/.
+
+    Example: unet-tutorial chapters refresh 2-bottleneck
+    """
     from unet_tutorial.chapters import refresh_chapters
 
     with _errors():
-        refresh_chapters(root.resolve())
+        refresh_chapters(root.resolve(), chapters or ())
 
 
 @chapters_app.command()
@@ -112,6 +118,26 @@ def site(
         typer.echo(f"\nThe book is built. Open it:\n  {index.as_uri()}")
         folder = index.parent.relative_to(start)
         typer.echo(f"or serve it:\n  python3 -m http.server --directory {folder}")
+
+
+@chapters_app.command()
+def numbers(
+    root: Root = Path(),
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Show only the numbers without a source.")
+    ] = False,
+) -> None:
+    """List every number of the book's prose with its source; fail if one has none.
+
+    Example: unet-tutorial chapters numbers --missing
+    """
+    from unet_tutorial.prose import report, trace_numbers
+
+    with _errors():
+        claims, problems = trace_numbers(root.resolve())
+        typer.echo(report(claims, problems, missing=missing))
+        if problems or not all(claim.source for claim in claims):
+            raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,15 @@ missed and blue where something was invented.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
@@ -32,6 +33,8 @@ ARROWS = {
 BLOCK, COPIED, UNBUILT, INK = "#90b8e0", "#ffffff", "#e9ecef", "#23272e"
 MISSED, INVENTED = "#e07b00", "#2f6fde"
 RUNGS = ("#1f4e8c", "#d1660f", "#6b4fa0", "#3d8f63", "#8a8f98")  # curves, told apart when gray
+
+_SIGNED = LinearSegmentedColormap.from_list("signed", ["#c96a00", "#fbfbfb", "#1f4e8c"])
 
 _LEGEND = (
     ("blue", "3×3 convolution, ReLU"),
@@ -466,3 +469,306 @@ def plot_training(results: Mapping[str, TrainingResult]) -> Figure:
         left.legend()
     figure.tight_layout()
     return figure
+
+
+def plot_patches(
+    image: np.ndarray, places: Mapping[str, tuple[int, int]], sizes: Sequence[int]
+) -> Figure:
+    """Enlarge windows of growing size around some pixels: what a network of that sight is shown.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (1, H, W) or (H, W), 0 to 1; continued by mirroring where a window leaves it.
+    places : mapping of str to (int, int)
+        By the name to write in front of the row: row and column of the pixel.
+    sizes : sequence of int
+        Sides of the windows in pixels, odd, one column of the figure each.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The pixel in question has an orange frame; every window is stretched to the same size.
+
+    Raises
+    ------
+    ValueError
+        If a size is even: such a window has no middle.
+
+    Examples
+    --------
+    >>> figure = plot_patches(np.zeros((40, 40)), {"A": (20, 20)}, (9, 33))
+    >>> len(figure.axes)
+    2
+    """
+    even = [size for size in sizes if size % 2 == 0]
+    if even:
+        raise ValueError(f"a window needs a middle pixel: its size must be odd, got {even}")
+    gray: np.ndarray = np.asarray(image, dtype=float).reshape(image.shape[-2:])
+    reach = max(sizes) // 2
+    wide = np.pad(gray, reach, mode="reflect")
+    rows, columns = len(places), len(sizes)
+    if columns == 1:  # side by side, not one above the other
+        rows, columns = 1, len(places)
+    size_in_inches = 2.2 * columns, 2.35 * rows
+    figure, axes = plt.subplots(rows, columns, figsize=size_in_inches, squeeze=False)
+    for row, (name, (y, x)) in enumerate(places.items()):
+        for column, size in enumerate(sizes):
+            half = size // 2
+            window = (
+                slice(y + reach - half, y + reach + half + 1),
+                slice(x + reach - half, x + reach + half + 1),
+            )
+            panel = axes.flat[row * len(sizes) + column]
+            panel.imshow(wide[window], vmin=0, vmax=1)
+            frame = max(1.0, size / 20)  # a single pixel of a large window would not be seen
+            corner = half - frame / 2, half - frame / 2
+            panel.add_patch(
+                Rectangle(corner, frame, frame, fill=False, edgecolor=MISSED, linewidth=2)
+            )
+            panel.set(xticks=[], yticks=[])
+            if row == 0 or len(sizes) == 1:
+                panel.set_title(f"{size} × {size}")
+        first = axes.flat[row * len(sizes)]
+        first.set_ylabel(name, rotation=0, labelpad=14, va="center", fontsize=13)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def plot_fields(image: np.ndarray, pixel: tuple[int, int], fields: Mapping[str, int]) -> Figure:
+    """Draw on a micrograph how much of it one value of each stage can see.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (1, H, W) or (H, W), 0 to 1.
+    pixel : (int, int)
+        Row and column in the middle of all squares.
+    fields : mapping of str to int
+        By stage: side of the receptive field in pixels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_fields(np.zeros((64, 64)), (32, 32), {"enc1": 5, "enc2": 14})
+    >>> sorted(text.get_text() for text in figure.axes[0].texts)
+    ['enc1: 5', 'enc2: 14']
+    """
+    gray: np.ndarray = np.asarray(image, dtype=float).reshape(image.shape[-2:])
+    widest = max(fields.values())
+    figure, axes = plt.subplots(figsize=(5.2, 5.2))
+    axes.imshow(gray, vmin=0, vmax=1)
+    row, column = pixel
+    for (name, side), color in zip(fields.items(), _endless(RUNGS), strict=False):
+        corner = column - side / 2, row - side / 2
+        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=2.4))
+        axes.text(
+            corner[0] + side,
+            corner[1] + side,
+            f"{name}: {side}",
+            ha="left",
+            va="top",
+            fontsize=8.5,
+            color="white",
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
+        )
+    room = widest * 0.75
+    axes.set_xlim(max(column - room, -0.5), min(column + room, gray.shape[1] - 0.5))
+    axes.set_ylim(min(row + room, gray.shape[0] - 0.5), max(row - room, -0.5))
+    axes.axis("off")
+    figure.tight_layout(pad=0.2)
+    return figure
+
+
+def plot_costs(trace: ShapeTrace) -> Figure:
+    """Draw what each stage has of the parameters, the arithmetic and the memory: three bars.
+
+    Parameters
+    ----------
+    trace : ShapeTrace
+        From `unet_tutorial.shapes.trace_shapes`. Up-convolution and copied map count with the
+        double convolution that follows them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from unet_tutorial import UNet
+    >>> from unet_tutorial.shapes import trace_shapes
+    >>> figure = plot_costs(trace_shapes(UNet(1, 2, base_channels=4), (64, 64)))
+    >>> [axes.get_title() for axes in figure.axes]
+    ['parameters', 'multiply-adds', 'memory of the maps']
+    """
+    shares = trace.shares()
+    names = list(shares)
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.1), sharey=True)
+    titles = ("parameters", "multiply-adds", "memory of the maps")
+    for column, (panel, title) in enumerate(zip(axes, titles, strict=True)):
+        values = [100 * shares[name][column] for name in names]
+        bars = panel.barh(names, values, color=BLOCK, edgecolor=INK, linewidth=0.6)
+        panel.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
+        panel.set(title=title, xlim=(0, 1.22 * max(values)), xticks=[])
+        panel.spines["bottom"].set_visible(False)
+        panel.tick_params(left=False)
+    axes[0].invert_yaxis()
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def plot_error_by_distance(
+    limits: Sequence[float], curves: Mapping[str, Sequence[float]], *, title: str = ""
+) -> Figure:
+    """Draw the pixel error against the distance from the nearest membrane edge.
+
+    Parameters
+    ----------
+    limits : sequence of float
+        Upper limits of the distances in pixels; the last may be infinite.
+    curves : mapping of str to sequence of float
+        By the name to write in the legend: the error of each range, 0 to 1.
+    title : str
+        Written above.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_error_by_distance([1, 2, np.inf], {"blurred": [0.4, 0.2, 0.0]})
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['1', '2', 'more']
+    """
+    figure, axes = plt.subplots(figsize=(7.0, 3.4))
+    for (name, errors), marker in zip(curves.items(), _endless("osD^vP*X"), strict=False):
+        axes.plot(range(len(limits)), errors, marker=marker, markersize=5, label=name)
+    axes.set_xticks(range(len(limits)))
+    words = ["more" if np.isinf(limit) else f"{limit:g}" for limit in limits]
+    starts = [0, *limits[:-1]]
+    for index in range(len(words)):  # a range of several pixels says both its ends
+        if words[index] != "more" and limits[index] - starts[index] > 1:
+            words[index] = f"{starts[index] + 1:g}–{words[index]}"
+    axes.set_xticklabels(words)
+    axes.axhline(0.5, color="#b8bec7", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="distance from the nearest edge (pixels)", ylabel="pixel error", title=title)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8.5)
+    figure.tight_layout()
+    return figure
+
+
+def plot_images(
+    images: Mapping[str, np.ndarray], *, columns: int = 4, ranges: bool = False, side: float = 2.4
+) -> Figure:
+    """Set gray, signed or color pictures side by side.
+
+    Parameters
+    ----------
+    images : mapping of str to numpy.ndarray
+        By title: (H, W) gray, or (H, W, 3) color from 0 to 1.
+    columns : int
+        Pictures in a row.
+    ranges : bool
+        Stretch each gray picture to its own darkest and brightest value and write them below;
+        else black is 0 and white 1.
+    side : float
+        Width of a picture in inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_images({"a": np.zeros((4, 4)), "b": np.ones((8, 8, 3))})
+    >>> [axes.get_title() for axes in figure.axes]
+    ['a', 'b']
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    size = side * columns, (side + (0.5 if ranges else 0.3)) * rows
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for panel in axes.flat[len(images) :]:
+        panel.remove()
+    for panel, (title, picture) in zip(axes.flat, images.items(), strict=False):
+        picture = np.asarray(picture, dtype=float)
+        limits = (picture.min(), picture.max()) if ranges else (0, 1)
+        panel.imshow(picture, vmin=limits[0], vmax=limits[1])
+        panel.set(title=title, xticks=[], yticks=[])
+        for spine in panel.spines.values():
+            spine.set_visible(False)
+        if ranges and picture.ndim == 2:
+            panel.set_xlabel(f"{limits[0]:.2g} to {limits[1]:.2g}", fontsize=8.5)
+    figure.tight_layout(pad=0.5)
+    return figure
+
+
+def plot_grid(
+    arrays: Mapping[str, np.ndarray], *, numbers: str = "{:g}", marks: Any = (), cell: float = 0.42
+) -> Figure:
+    """Draw small arrays as squares with their numbers in them.
+
+    Parameters
+    ----------
+    arrays : mapping of str to numpy.ndarray
+        By title: (H, W), at most some ten rows and columns.
+    numbers : str
+        How to write a number.
+    marks : mapping of str to sequence of (int, int)
+        By title: row and column of the squares to frame.
+    cell : float
+        Side of a square in inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_grid({"x": np.eye(2)}, marks={"x": [(0, 0)]})
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['1', '0', '0', '1']
+    """
+    marks = dict(marks)
+    widths = [array.shape[1] for array in arrays.values()]
+    heights = [array.shape[0] for array in arrays.values()]
+    figure, axes = plt.subplots(
+        1,
+        len(arrays),
+        figsize=(cell * (sum(widths) + 1.2 * len(widths)), cell * max(heights) + 0.5),
+        width_ratios=widths,
+        squeeze=False,
+    )
+    for panel, (title, array) in zip(axes.flat, arrays.items(), strict=True):
+        values = np.asarray(array, dtype=float)
+        largest = np.abs(values).max() or 1.0
+        # Signed values: blue and orange with white in the middle; others from white to blue.
+        shade = 0.5 + 0.5 * values / largest if values.min() < 0 else 0.5 + 0.4 * values / largest
+        panel.imshow(shade, cmap=_SIGNED, vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(values):
+            dark = abs(shade[row, column] - 0.5) > 0.36
+            panel.text(
+                column,
+                row,
+                numbers.format(value).replace("-", "\N{MINUS SIGN}"),
+                ha="center",
+                va="center",
+                fontsize=8.5,
+                color="white" if dark else INK,
+            )
+        for row, column in marks.get(title, ()):
+            corner = column - 0.5, row - 0.5
+            panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=ARROWS["red"], lw=2.2))
+        panel.set(title=title, xticks=[], yticks=[])
+        panel.set_anchor("N")
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def _endless(values: Sequence[str]) -> Iterator[str]:
+    return itertools.cycle(values)

@@ -81,7 +81,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : str or Path
-        The file, or its name in ``book/results`` (``"skip_modes"``) from a chapter's folder.
+        The file, or its name in ``book/results`` (``"board"``) from a chapter's folder.
 
     Returns
     -------

@@ -155,6 +155,36 @@ class ShapeTrace:
         """Bytes of all new maps in float32, for one image."""
         return sum(stage.activation_bytes for stage in self)
 
+    def shares(self) -> dict[str, tuple[float, float, float]]:
+        """Give each stage's share of the parameters, the multiply-adds and the memory of the maps.
+
+        Pooling counts with the stage above it; up-convolution and copied map count with the double
+        convolution that follows them. Each column sums to 1.
+
+        Examples
+        --------
+        >>> from unet_tutorial import UNet
+        >>> shares = trace_shapes(UNet(1, 2, base_channels=4), (64, 64)).shares()
+        >>> list(shares)[:5], f"{shares['bottleneck'][0]:.2f}"
+        (['enc1', 'enc2', 'enc3', 'enc4', 'bottleneck'], '0.46')
+        """
+        sums: dict[str, list[float]] = {}
+        for stage in self:
+            name = stage.name
+            for start, home in (("pool", "enc"), ("up", "dec"), ("skip", "dec")):
+                if name.startswith(start):
+                    name = home + name.removeprefix(start)
+            parts = sums.setdefault(name, [0.0, 0.0, 0.0])
+            for column, value in enumerate(
+                (stage.parameters, stage.multiply_adds, stage.activation_bytes)
+            ):
+                parts[column] += value
+        whole = [max(1, self.parameters), max(1, self.multiply_adds), max(1, self.activation_bytes)]
+        return {
+            name: (parts[0] / whole[0], parts[1] / whole[1], parts[2] / whole[2])
+            for name, parts in sums.items()
+        }
+
     def as_rows(self) -> list[dict[str, Any]]:
         """Give one plain dictionary a stage, for data frames and front ends."""
         return [

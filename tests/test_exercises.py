@@ -1,0 +1,138 @@
+"""What the folded solutions of the chapters say is so."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from unet_tutorial import DownSampling, UNet
+from unet_tutorial.inference import predict
+from unet_tutorial.metrics import dice, pixel_error, v_rand
+from unet_tutorial.partial import ContractingPath
+from unet_tutorial.shapes import receptive_field, trace_shapes
+from unet_tutorial.surgery import cut_skips
+
+
+def test_0_1_a_membrane_too_wide_costs_pixels_and_no_cell() -> None:
+    wall = np.zeros((25, 25), dtype=int)
+    wall[:, 12] = 1
+    wide = np.maximum(wall, np.maximum(np.roll(wall, 1, 1), np.roll(wall, -1, 1)))
+    assert pixel_error(wide, wall) == pytest.approx(2 / 25)
+    assert dice(wide, wall) == 0.5
+    assert v_rand(wide, wall) == 1
+
+
+def test_0_2_without_pooling_it_takes_102_convolutions_to_see_204_pixels() -> None:
+    def sees(number: int) -> int:
+        return 1 + 2 * number
+
+    three = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(5)))
+    three.in_channels = 1
+    assert receptive_field(three, "conv5").height == sees(5)
+    assert sees(101) < 204 <= sees(102)
+
+
+def test_1_1_shapes_of_two_steps_down() -> None:
+    down, pool = DownSampling(3, 32)(torch.zeros(1, 3, 96, 160))
+    assert down.shape[1:] == (32, 96, 160)
+    assert pool.shape[1:] == (32, 48, 80)
+    down, pool = DownSampling(32, 64)(pool)
+    assert down.shape[1:] == (64, 48, 80)
+    assert pool.shape[1:] == (64, 24, 40)
+
+
+def test_1_2_pooling_drops_a_row_in_silence_and_the_path_refuses() -> None:
+    assert nn.MaxPool2d(2)(torch.zeros(1, 1, 39, 39)).shape == (1, 1, 19, 19)
+    with pytest.raises(ValueError, match=r"39 is odd.*32x32, 48x48"):
+        ContractingPath(1, 2, base_channels=2)(torch.zeros(1, 1, 39, 39))
+
+
+def test_1_3_a_convolution_in_the_place_of_pooling() -> None:
+    class Striding(DownSampling):
+        def __init__(self, in_channels: int, out_channels: int) -> None:
+            super().__init__(in_channels, out_channels)
+            self.pool = nn.Conv2d(out_channels, out_channels, kernel_size=2, stride=2)
+
+    block = Striding(1, 64)
+    assert sum(p.numel() for p in block.pool.parameters()) == 16_448
+    plain = DownSampling(1, 64)(torch.zeros(1, 1, 32, 32))
+    ours = block(torch.zeros(1, 1, 32, 32))
+    assert [t.shape for t in ours] == [t.shape for t in plain]
+
+
+def test_2_1_a_level_deeper_and_half_as_wide() -> None:
+    with torch.device("meta"):
+        model = UNet(1, 2, base_channels=32, depth=5)
+    trace = trace_shapes(model, (512, 512))
+    assert trace["bottleneck"].output[0] == 1024
+    assert 0.44 < trace.shares()["bottleneck"][0] < 0.47
+    assert receptive_field(model, "bottleneck").height == 284
+
+
+def test_2_2_drop_out_in_training_mode_gives_two_answers() -> None:
+    torch.manual_seed(0)
+    network = ContractingPath(1, 2, base_channels=4, bottleneck=True)
+    network.bottleneck = nn.Sequential(network.bottleneck, nn.Dropout(0.5))
+    image = torch.rand(1, 1, 64, 64)
+    network.train()
+    assert not torch.equal(network(image), network(image))
+    assert np.array_equal(predict(network, image[0]), predict(network, image[0]))
+
+
+def test_2_3_half_the_channels_of_the_bottleneck_save_next_to_no_memory() -> None:
+    with torch.device("meta"):
+        whole, half = UNet(1, 2), UNet(1, 2, base_channels=32)
+    assert trace_shapes(whole, (1024, 1024)).shares()["bottleneck"][2] < 0.01
+    ratio = (
+        trace_shapes(half, (1024, 1024)).activation_bytes
+        / trace_shapes(whole, (1024, 1024)).activation_bytes
+    )
+    assert ratio == pytest.approx(0.5, abs=0.01)
+
+
+def test_3_1_shape_and_size_of_an_up_convolution() -> None:
+    layer = nn.ConvTranspose2d(64, 32, kernel_size=2, stride=2)
+    assert layer(torch.zeros(1, 64, 20, 30)).shape[1:] == (32, 40, 60)
+    assert sum(p.numel() for p in layer.parameters()) == 8_224
+
+
+def test_3_2_a_stencil_of_ones_repeats() -> None:
+    small = torch.rand(1, 1, 3, 3)
+    ours = F.conv_transpose2d(small, torch.ones(1, 1, 2, 2), stride=2)
+    assert torch.equal(ours, F.interpolate(small, scale_factor=2, mode="nearest"))
+
+
+def test_3_3_kernel_4_stride_2_overlaps_evenly() -> None:
+    ones = torch.ones(1, 1, 6, 6)
+    counts = F.conv_transpose2d(ones, torch.ones(1, 1, 4, 4), stride=2, padding=1)
+    assert counts[0, 0, 2:-2, 2:-2].unique().tolist() == [4]
+
+
+def test_4_1_shapes_of_a_network_for_color() -> None:
+    with torch.device("meta"):
+        trace = trace_shapes(UNet(3, 5, base_channels=32, depth=3), (200, 264))
+    assert trace.output == (5, 200, 264)
+    assert trace["bottleneck"].output == (256, 25, 33)
+    assert trace["dec1"].input == (64, 200, 264)
+
+
+def test_4_2_pytorch_s_own_message_for_39_pixels() -> None:
+    skip = torch.zeros(1, 1, 39, 39)
+    up = F.interpolate(nn.MaxPool2d(2)(skip), scale_factor=2)
+    with pytest.raises(RuntimeError, match="size 38 but got size 39"):
+        torch.cat((up, skip), dim=1)
+
+
+def test_4_3_the_notes_final_layer_gets_64_channels_and_takes_32() -> None:
+    with pytest.raises(RuntimeError, match="to have 32 channels, but got 64"):
+        nn.Conv2d(32, 2, 1)(torch.zeros(1, 64, 8, 8))
+
+
+def test_4_4_all_four_skips_can_be_cut_at_once() -> None:
+    torch.manual_seed(0)
+    model = UNet(1, 2, base_channels=2).eval()
+    image = torch.rand(1, 1, 32, 32)
+    with cut_skips(model, 1, 2, 3, 4):
+        severed = model(image)
+    assert not torch.equal(severed, model(image))
