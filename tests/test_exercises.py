@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unet_tutorial import DownSampling, UNet
+from unet_tutorial.documents import article_namespace
 from unet_tutorial.inference import predict
 from unet_tutorial.metrics import dice, pixel_error, v_rand
 from unet_tutorial.partial import ContractingPath
@@ -23,14 +24,14 @@ def test_0_1_a_membrane_too_wide_costs_pixels_and_no_cell() -> None:
     assert v_rand(wide, wall) == 1
 
 
-def test_0_2_without_pooling_it_takes_102_convolutions_to_see_204_pixels() -> None:
+def test_0_2_without_pooling_it_takes_70_convolutions_to_see_140_pixels() -> None:
     def sees(number: int) -> int:
         return 1 + 2 * number
 
     three = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(5)))
     three.in_channels = 1
     assert receptive_field(three, "conv5").height == sees(5)
-    assert sees(101) < 204 <= sees(102)
+    assert sees(69) < 140 <= sees(70)
 
 
 def test_1_1_shapes_of_two_steps_down() -> None:
@@ -122,6 +123,12 @@ def test_4_2_pytorch_s_own_message_for_39_pixels() -> None:
     up = F.interpolate(nn.MaxPool2d(2)(skip), scale_factor=2)
     with pytest.raises(RuntimeError, match="size 38 but got size 39"):
         torch.cat((up, skip), dim=1)
+
+
+def test_39_pixels_fail_in_the_article_s_network_where_8_meets_9() -> None:
+    assert [39 // 2**level for level in range(5)] == [39, 19, 9, 4, 2]
+    with pytest.raises(RuntimeError, match=r"size 8 but got size 9|Expected 8 but got 9"):
+        article_namespace()["UNet"](1, 2)(torch.zeros(1, 1, 39, 39))
 
 
 def test_4_3_the_notes_final_layer_gets_64_channels_and_takes_32() -> None:

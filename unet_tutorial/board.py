@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -21,6 +21,9 @@ from unet_tutorial.metrics import Scores, error_by_distance, evaluate, grid_erro
 from unet_tutorial.partial import ContractingPath, ThreeConvolutions
 from unet_tutorial.results import mean_and_spread, read_results
 from unet_tutorial.unet import UNet
+
+if TYPE_CHECKING:  # lessons sit on top
+    from unet_tutorial.lesson import Lesson
 
 # What `lesson.build` takes: a network and its options. None: nothing is trained.
 Recipe = tuple[type[nn.Module], dict[str, Any]]
@@ -131,7 +134,7 @@ def measure(membrane: Sequence[np.ndarray], held_out: SegmentationData) -> dict[
 
 
 def show_board(until: str, *, also: Sequence[str] = (), results: str = "board") -> None:
-    """Print the stored scores of the rungs that have been built so far.
+    """Print the stored scores, mean ± spread over the seeds, of the rungs built so far.
 
     Parameters
     ----------
@@ -150,7 +153,7 @@ def show_board(until: str, *, also: Sequence[str] = (), results: str = "board") 
     Examples
     --------
     >>> show_board("three convolutions")
-    isbi2012 ...
+    isbi2012, 3 seeds ...
     """
     names = list(RUNGS)
     if until not in names:
@@ -158,15 +161,13 @@ def show_board(until: str, *, also: Sequence[str] = (), results: str = "board") 
     rows = read_results(results)["rows"]
     for data_set in dict.fromkeys(row["dataset"] for row in rows):
         chosen = [row for row in rows if row["dataset"] == data_set]
-        title = f"{data_set}, mean ± spread over {len({row['seed'] for row in chosen})} seeds"
-        print(_line(title, COLUMNS.values()))
+        seeds = len({row["seed"] for row in chosen})
+        print(_line(f"{data_set}, {seeds} seeds", COLUMNS.values()))
         for rung in [*names[: names.index(until) + 1], *also]:
             print(_line(rung, [_cell(chosen, rung, column) for column in COLUMNS]))
 
 
-def beside_the_board(
-    rung: str, scores: Scores, data_set: str, *, profile: str = "cpu", results: str = "board"
-) -> None:
+def beside_the_board(rung: str, scores: Scores, lesson: Lesson, *, results: str = "board") -> None:
     """Set a fresh result beside the stored one.
 
     Parameters
@@ -175,25 +176,27 @@ def beside_the_board(
         A name of `RUNGS` or `VARIANTS`.
     scores : Scores
         What `unet_tutorial.metrics.evaluate` has just found.
-    data_set : str
-        On which data.
-    profile : str
-        With which profile; one that differs from the board's is said beside the numbers.
+    lesson : Lesson
+        With which data and profile; a profile that is not the board's is said below the numbers.
     results : str
         File in ``book/results``.
 
     Examples
     --------
+    >>> from unet_tutorial.lesson import setup
+    >>> lesson = setup("smoke", "membranes")
+    membranes: ...
     >>> scores = Scores(0.1, 0.8, 0.7, 0.9, 0.95, 0.5)
-    >>> beside_the_board("+ bottleneck", scores, "membranes")
-    + bottleneck, membranes ...
-    this run ...
+    >>> beside_the_board("+ bottleneck", scores, lesson)
+    + bottleneck ...
+    this run, membranes ...
     """
+    data_set, profile = lesson.data.name, lesson.profile.name
     stored = read_results(results)
     rows = [row for row in stored["rows"] if row["dataset"] == data_set]
     fresh = scores.as_dict()
-    print(_line(f"{rung}, {data_set}", COLUMNS.values()))
-    print(_line("this run", [f"{fresh[column]:.3f}" for column in COLUMNS]))
+    print(_line(rung, COLUMNS.values()))
+    print(_line(f"this run, {data_set}", [f"{fresh[column]:.3f}" for column in COLUMNS]))
     if not rows:
         print(f"(nothing is stored for {data_set})")
         return
@@ -278,4 +281,4 @@ def _cell(rows: Sequence[Mapping[str, Any]], rung: str, column: str) -> str:
 
 
 def _line(title: str, cells: Any) -> str:
-    return f"{title:<40}" + "".join(f"{cell:>16}" for cell in cells).rstrip()
+    return f"{title:<24}" + "".join(f"{cell:>16}" for cell in cells).rstrip()

@@ -201,7 +201,7 @@ class ShapeTrace:
         ]
 
     def __str__(self) -> str:
-        widths = "{:<11}{:<32}{:>16}{:>6}{:>13}{:>10}{:>9}"
+        widths = "{:<11}{:<29}{:>13}{:>6}{:>12}{:>9}{:>8}"
         lines = [
             widths.format("stage", "operation", "output C×H×W", "crop", "parameters", "GMAC", "MB")
         ]
