@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -72,3 +73,88 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (copy / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
     (copy / "book" / "formulas.md").write_text(FORMULAS, encoding="utf-8")
     return build_site(copy).parent
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for one file at a time: an open Playwright would disturb nbval's event loop."""
+    api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    with api.sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        if not found and not os.path.exists(own):
+            message = "no Chromium: install it, or run `playwright install chromium`"
+            pytest.fail(message) if CI else pytest.skip(message)
+        options = ["--no-sandbox", "--disable-background-networking", "--disable-sync"]
+        browser = playwright.chromium.launch(
+            executable_path=found or own, args=[*options, "--disable-component-update"]
+        )
+        yield browser
+        browser.close()
+
+
+# What sticks out of the window and does not scroll in a box of its own.
+WIDE = """
+() => {
+  const clipped = element => {
+    for (let box = element.parentElement; box; box = box.parentElement)
+      if (box !== document.body && box !== document.documentElement
+          && getComputedStyle(box).overflowX !== 'visible') return true;
+    return false;
+  };
+  return [...document.querySelectorAll(document.querySelector('article') ? 'article *' : 'main *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !clipped(e))
+    .map(e => e.outerHTML.slice(0, 120));
+}
+"""
+
+
+OpenWidget = Callable[..., Any]
+
+
+@pytest.fixture
+def open_widget(browser: Any, tmp_path: Path) -> Iterator[OpenWidget]:
+    """Open a widget as a page from disk: no server, no kernel, no other host."""
+    from unet_tutorial.widgets import site_script, style
+
+    contexts = []
+
+    def open_page(
+        widget: Any, *, theme: str = "light", width: int = 900, script: bool = True, hash: str = ""
+    ) -> Any:
+        file = tmp_path / "widget.html"
+        file.write_text(
+            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>widget</title>'
+            '<meta name="viewport" content="width=device-width"><style>'
+            f":root {{ color-scheme: light dark }} body {{ margin: 0.5rem }} {style()}"
+            "</style></head>"
+            f"<body><main><h1>widget</h1>{widget.static_html()}</main>"
+            f"<script>{site_script()}</script></body></html>",
+            encoding="utf-8",
+        )
+        context = browser.new_context(
+            color_scheme=theme,
+            viewport={"width": width, "height": 900},
+            reduced_motion="reduce",
+            java_script_enabled=script,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints = []
+        page.on("console", lambda message: page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                page.complaints.append(request.url)
+                if not request.url.startswith(("file:", "data:", "blob:"))
+                else None
+            ),
+        )
+        page.goto(file.as_uri() + hash)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

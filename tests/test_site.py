@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import cache, partial
@@ -14,7 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
-from conftest import CI, ROOT
+from conftest import ROOT, WIDE
 
 from unet_tutorial.chapters import list_chapters
 
@@ -115,40 +113,6 @@ def address(site: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, for this file only: an open Playwright would disturb nbval's event loop."""
-    api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    with api.sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        if not found and not os.path.exists(own):
-            message = "no Chromium: install it, or run `playwright install chromium`"
-            pytest.fail(message) if CI else pytest.skip(message)
-        options = ["--no-sandbox", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(
-            executable_path=found or own, args=[*options, "--disable-component-update"]
-        )
-        yield browser
-        browser.close()
-
-
-WIDE = """
-() => {
-  const clipped = element => {
-    for (let box = element.parentElement; box; box = box.parentElement)
-      if (box !== document.body && box !== document.documentElement
-          && getComputedStyle(box).overflowX !== 'visible') return true;
-    return false;
-  };
-  return [...document.querySelectorAll('article *')]
-    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !clipped(e))
-    .map(e => e.outerHTML.slice(0, 120));
-}
-"""
 
 
 @pytest.fixture(scope="module")

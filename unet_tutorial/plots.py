@@ -109,6 +109,36 @@ def draw_u(trace: ShapeTrace, *, built: Sequence[str] | None = None, labels: boo
     return drawing.figure
 
 
+def u_svg(trace: ShapeTrace, *, built: Sequence[str] | None = None, label: str) -> str:
+    """Draw the same U as `draw_u`, as a small SVG text that is the same on every machine.
+
+    Parameters
+    ----------
+    trace : ShapeTrace
+        From `unet_tutorial.shapes.trace_shapes`.
+    built : sequence of str, optional
+        Names of the stages to fill in; all, when left out.
+    label : str
+        What the picture shows, in words.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element, 900 units wide.
+
+    Examples
+    --------
+    >>> from unet_tutorial import UNet
+    >>> from unet_tutorial.shapes import trace_shapes
+    >>> svg = u_svg(trace_shapes(UNet(1, 2, base_channels=8), (64, 64)), label="a small U")
+    >>> svg.startswith('<svg viewBox="0 0 900 '), svg.count("<rect")
+    (True, 28)
+    """
+    drawing = _UDrawing(trace, set(built) if built is not None else None, labels=True)
+    plt.close(drawing.figure)
+    return drawing.svg(label)
+
+
 @dataclass(frozen=True)
 class _Box:
     """A rectangle of the drawing, in pixels of the image; the top of the U is y = 0."""
@@ -141,6 +171,10 @@ class _UDrawing:
         self.between = 0.24 * tallest
         self.pad = 0.012 * tallest
         self.figure, self.axes = plt.subplots(figsize=(9.5, 4.9))
+        # What was drawn, once more, for those who draw it elsewhere.
+        self.boxes: list[tuple[_Box, str, str]] = []
+        self.arrows: list[tuple[tuple[float, float], tuple[float, float], str]] = []
+        self.words: list[tuple[float, float, str]] = []
         self._rows(levels)
         self._draw()
         self._legend()
@@ -238,6 +272,7 @@ class _UDrawing:
         left = x - width / 2 if centered else x
         box = _Box(left, self.tops[level] - shape[1], width, shape[1])
         shown = self._shown(name)
+        self.boxes.append((box, color if shown else UNBUILT, INK if shown else "#c5cad1"))
         self.axes.add_patch(
             Rectangle(
                 (box.left, box.bottom),
@@ -261,6 +296,7 @@ class _UDrawing:
         """Write the number of channels above a box."""
         if self.labels and self._shown(name):
             x = box.right if align == "right" else box.left + box.width / 2
+            self.words.append((x, box.top + 1.5 * self.pad, str(channels)))
             self.axes.text(
                 x, box.top + self.pad, str(channels), ha=align, va="bottom", fontsize=7.5
             )
@@ -295,6 +331,7 @@ class _UDrawing:
     def _arrow(
         self, start: tuple[float, float], end: tuple[float, float], color: str, name: str
     ) -> None:
+        self.arrows.append((start, end, ARROWS[color] if self._shown(name) else "#d5d9df"))
         self.axes.add_patch(
             FancyArrowPatch(
                 start,
@@ -307,6 +344,38 @@ class _UDrawing:
                 shrinkB=0,
                 zorder=3,
             )
+        )
+
+    def svg(self, label: str) -> str:
+        """Write boxes, arrows and channel counts as SVG."""
+        right = max(box.right for box, _, _ in self.boxes)
+        bottom = min(box.bottom for box, _, _ in self.boxes)
+        scale = 880 / right
+
+        def at(x: float, y: float) -> tuple[str, str]:
+            return f"{10 + x * scale:.0f}", f"{16 - y * scale:.0f}"
+
+        parts = []
+        for box, fill, edge in self.boxes:
+            x, y = at(box.left, box.top)
+            width, height = max(1, round(box.width * scale)), max(1, round(box.height * scale))
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{fill}" '
+                f'stroke="{edge}"/>'
+            )
+        for start, end, color in self.arrows:
+            (x1, y1), (x2, y2) = at(*start), at(*end)
+            parts.append(f'<path d="M{x1} {y1}L{x2} {y2}" stroke="{color}" stroke-width="2"/>')
+        for across, up, word in self.words:
+            left, top = at(across, up)
+            parts.append(
+                f'<text x="{left}" y="{top}" font-size="11" text-anchor="middle" '
+                f'fill="currentColor">{word}</text>'
+            )
+        tall = round(16 - bottom * scale + 6)
+        return (
+            f'<svg viewBox="0 0 900 {tall}" role="img" aria-label="{label}">'
+            f"{''.join(parts)}</svg>"
         )
 
     def _legend(self) -> None:

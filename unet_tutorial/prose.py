@@ -242,7 +242,12 @@ def _read_ledger(root: Path) -> list[dict[str, str]]:
     import yaml
 
     file = root / "book" / "numbers.yml"
-    entries = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else []
+    try:
+        entries = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else []
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"book/numbers.yml cannot be read, is a text without quotes?\n{error}"
+        ) from None
     for entry in entries or []:
         keys = sorted(entry) if isinstance(entry, dict) else []
         if keys != ["page", "source", "text"] or {*map(type, entry.values())} != {str}:

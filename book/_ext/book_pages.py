@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -12,6 +12,9 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from unet_tutorial.widgets import ShapeExplorer, site_script, style
+
+SCRIPT, STYLE = "unet-widgets.js", "unet-widgets.css"
 ACCESSIBLE = {
     # Deprecated in DPUB-ARIA 1.1: a list of references is a list.
     ' role="doc-biblioentry"': ' role="listitem"',
@@ -55,6 +58,34 @@ class ChapterRuns(SphinxDirective):
         return list(node.children)
 
 
+class Explorer(SphinxDirective):
+    """The shape explorer on a page of text, which has no cell to make it."""
+
+    option_spec: ClassVar[dict[str, Any]] = {"height": int, "width": int}
+
+    def run(self) -> list[nodes.Node]:
+        """Write what the widget's own output holds for a page without a kernel."""
+        explorer = ShapeExplorer(**self.options)
+        return [nodes.raw("", explorer.static_html(), format="html")]
+
+
+def write_front_end(app: Sphinx) -> None:
+    """Put the widgets' script and style among the site's files: one of each, for all widgets."""
+    folder = Path(app.outdir) / "_static"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SCRIPT).write_text(site_script(), encoding="utf-8")
+    (folder / STYLE).write_text(style(), encoding="utf-8")
+
+
+def load_front_end(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Let the pages that hold a widget, and no other page, load script and style."""
+    if 'class="unet-widget"' in context.get("body", ""):
+        app.add_js_file(SCRIPT, loading_method="defer")
+        app.add_css_file(STYLE)
+
+
 def mend_page(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -69,5 +100,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the renderer under the name ``mathml``: no script, no request to another host."""
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.add_directive("chapter-runs", ChapterRuns)
+    app.add_directive("shape-explorer", Explorer)
+    app.connect("builder-inited", write_front_end)
+    app.connect("html-page-context", load_front_end)
     app.connect("html-page-context", mend_page)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

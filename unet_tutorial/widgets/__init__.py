@@ -1,0 +1,20 @@
+"""The widgets of the book: alive in JupyterLab, in Colab, and on a page without a kernel."""
+
+from unet_tutorial.widgets._feature_maps import FeatureMaps
+from unet_tutorial.widgets._host import BookWidget, site_script, style
+from unet_tutorial.widgets._receptive_field import ReceptiveFieldWidget
+from unet_tutorial.widgets._shape_explorer import ShapeExplorer, explore
+from unet_tutorial.widgets._skip_comparison import SkipComparison
+from unet_tutorial.widgets._training_playback import TrainingPlayback
+
+__all__ = [
+    "BookWidget",
+    "FeatureMaps",
+    "ReceptiveFieldWidget",
+    "ShapeExplorer",
+    "SkipComparison",
+    "TrainingPlayback",
+    "explore",
+    "site_script",
+    "style",
+]

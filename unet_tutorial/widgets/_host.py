@@ -1,0 +1,150 @@
+"""One front end, three hosts: JupyterLab and Colab, a page without a kernel, one without script.
+
+A widget's output carries three things. The *live view* is what JupyterLab and Colab show. The HTML
+is what a built page shows: a figure and a table that say everything without script, and the state
+from which ``unet-widgets.js`` brings them to life. The plain text is the table that a terminal
+shows, and that nbval compares. HTML and text hold nothing that differs from run to run.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, ClassVar
+
+import anywidget
+
+#: The files of the front end, in the order in which they are put together.
+SCRIPTS = (
+    "core.js",
+    "shapes.js",
+    "shape-explorer.js",
+    "receptive-field.js",
+    "feature-maps.js",
+    "training-playback.js",
+    "skip-comparison.js",
+)
+
+
+@cache
+def script(*names: str) -> str:
+    """Return files of the front end as one text, without indentation and lines of comment.
+
+    Those are a fifth of the bytes, and every stored copy of a module would carry them. No string
+    of the front end goes over several lines, so nothing else changes.
+
+    Examples
+    --------
+    >>> "UNetBook.register" in script("core.js")
+    True
+    """
+    folder = resources.files("unet_tutorial.widgets") / "js"
+    text = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
+def site_script() -> str:
+    """Return the front end as the one classic script that the built site loads.
+
+    Examples
+    --------
+    >>> site_script().startswith("(() => {")
+    True
+    """
+    boot = (
+        "const boot = () => UNetBook.boot();\n"
+        'if (document.readyState !== "loading") boot();\n'
+        'else document.addEventListener("DOMContentLoaded", boot);\n'
+        "globalThis.UNetBook = UNetBook;"
+    )
+    return f"(() => {{\n{script(*SCRIPTS)}\n{boot}\n}})();\n"
+
+
+def style() -> str:
+    """Return the style sheet of all widgets.
+
+    Examples
+    --------
+    >>> ".unet-widget" in style()
+    True
+    """
+    return script("widgets.css")
+
+
+class BookWidget(anywidget.AnyWidget):
+    """Base of the book's widgets.
+
+    A subclass names its front end and says what a page without script shows. Its traits that are
+    tagged ``sync=True`` are its state, in all three hosts.
+
+    Attributes
+    ----------
+    front_end : str
+        Name under which the JavaScript registers the widget.
+    scripts : tuple of str
+        Files that it needs, ``core.js`` first.
+    """
+
+    front_end: ClassVar[str] = ""
+    scripts: ClassVar[tuple[str, ...]] = ("core.js",)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Put the module together: the shared files, the widget's own, and an export."""
+        # Adding traits to an instance makes a subclass behind the scenes: it names nothing itself.
+        if "front_end" in cls.__dict__:
+            export = (
+                "export default { render({ model, el }) {\n"
+                '  el.classList.add("unet-widget-live");\n'
+                f'  return UNetBook.widgets["{cls.front_end}"](model, el);\n'
+                "} };\n"
+            )
+            cls._esm = f"{script(*cls.scripts)}\n{export}"
+            cls._css = style()
+        super().__init_subclass__(**options)
+
+    def still(self) -> str:
+        """Return the figure and the table, as HTML, that a page without script shows."""
+        raise NotImplementedError
+
+    def table(self) -> str:
+        """Return the table that a reader in a terminal wants."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """Return what the front end needs to begin: the widget's own synchronized traits."""
+        common = _common_traits()
+        return {
+            name: getattr(self, name)
+            for name in sorted(self.trait_names(sync=True))
+            if name not in common and not name.startswith("_")
+        }
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is None:
+            return None
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        data["text/plain"] = self.table()
+        data["text/html"] = self.static_html()
+        return data, metadata
+
+    def static_html(self) -> str:
+        """Return what a page without a kernel shows."""
+        # "</" would end the script element.
+        state = json.dumps(self.state(), ensure_ascii=False, sort_keys=True).replace("</", "<\\/")
+        return (
+            f'<div class="unet-widget" data-widget="{html.escape(self.front_end)}">\n'
+            f'<div class="unet-widget-still">\n{self.still()}\n</div>\n'
+            f'<script type="application/json">{state}</script>\n</div>'
+        )
+
+
+@cache
+def _common_traits() -> frozenset[str]:
+    """Name the traits that every widget has: layout, tooltip and the like."""
+    import ipywidgets
+
+    return frozenset(ipywidgets.DOMWidget.class_trait_names())

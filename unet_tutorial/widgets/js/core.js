@@ -1,0 +1,206 @@
+// What all widgets of the book share: a registry, a model for pages without a kernel, and small
+// helpers to build accessible HTML. No framework. The same text runs as a classic script on the
+// built site and, with an export behind it, as the module of an anywidget.
+
+const UNetBook = { widgets: {} };
+
+// A widget is a function that fills an element and follows a model.
+UNetBook.register = (name, mount) => {
+  UNetBook.widgets[name] = mount;
+};
+
+// The model of a page without a kernel: the part of anywidget's interface that widgets use.
+UNetBook.staticModel = (state) => {
+  const values = { ...state };
+  const listeners = {};
+  const call = (event) => (listeners[event] ?? []).forEach((listener) => listener());
+  return {
+    isStatic: true,
+    get: (name) => values[name],
+    set: (name, value) => {
+      if (values[name] === value) return;
+      values[name] = value;
+      call(`change:${name}`);
+    },
+    on: (event, listener) => (listeners[event] ??= []).push(listener),
+    off: (event, listener) => {
+      listeners[event] = (listeners[event] ?? []).filter((other) => other !== listener);
+    },
+    save_changes: () => call("change"),
+  };
+};
+
+// Bring the widgets of a page to life. What stood there without script stays in the page, hidden.
+UNetBook.boot = (root = document) => {
+  for (const place of root.querySelectorAll(".unet-widget[data-widget]:not([data-live])")) {
+    const mount = UNetBook.widgets[place.dataset.widget];
+    if (!mount) continue;
+    place.dataset.live = "";
+    const state = JSON.parse(place.querySelector("script[type='application/json']").textContent);
+    const still = place.querySelector(".unet-widget-still");
+    const live = UNetBook.html("div", { class: "unet-widget-live" });
+    mount(UNetBook.staticModel(state), live);
+    still.hidden = true;
+    place.append(live);
+  }
+};
+
+// --- building elements
+
+// JupyterLab takes the arrow keys for itself, unless the very element with the focus says no.
+const FOCUS = "input, select, button, summary, [tabindex]";
+
+const build = (element, attributes, children) => {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && typeof value === "boolean") element[name] = value;
+    else if (value !== undefined && value !== null) element.setAttribute(name, value);
+  }
+  if (element.matches(FOCUS)) element.setAttribute("data-lm-suppress-shortcuts", "");
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+};
+
+UNetBook.html = (tag, attributes, ...children) =>
+  build(document.createElement(tag), attributes, children);
+
+UNetBook.svg = (tag, attributes, ...children) =>
+  build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+let labels = 0; // ids tie a label to its control; they are made in the page, never stored
+
+// A slider with its name before it and its value behind it.
+UNetBook.slider = (label, { min, max, step = 1, value, show = String, change }) => {
+  const { html } = UNetBook;
+  const id = `unet-control-${++labels}`;
+  const output = html("output", { for: id }, show(value));
+  const input = html("input", { type: "range", id, min, max, step, value });
+  input.addEventListener("input", () => {
+    output.textContent = show(Number(input.value));
+    change(Number(input.value));
+  });
+  const control = html("div", { class: "unet-control" }, html("label", { for: id }, label), input, output);
+  control.set = (next) => {
+    input.value = next;
+    output.textContent = show(next);
+  };
+  control.input = input;
+  return control;
+};
+
+// A box for whole numbers: precise where a slider is coarse.
+UNetBook.number = (label, { min, max, step = 1, value, change }) => {
+  const { html } = UNetBook;
+  const id = `unet-control-${++labels}`;
+  const input = html("input", { type: "number", id, min, max, step, value });
+  input.addEventListener("input", () => {
+    const given = Number(input.value);
+    if (Number.isInteger(given) && given >= min && given <= max) change(given);
+  });
+  const control = html("div", { class: "unet-control" }, html("label", { for: id }, label), input);
+  control.set = (next) => {
+    if (document.activeElement !== input) input.value = next;
+  };
+  control.input = input;
+  return control;
+};
+
+// One of a few options. `options` maps values to words.
+UNetBook.choice = (label, { options, value, change }) => {
+  const { html } = UNetBook;
+  const id = `unet-control-${++labels}`;
+  const select = html(
+    "select",
+    { id, onchange: () => change(select.value) },
+    Object.entries(options).map(([key, words]) => html("option", { value: key }, words)),
+  );
+  select.value = value;
+  const control = html("div", { class: "unet-control" }, html("label", { for: id }, label), select);
+  control.set = (next) => {
+    select.value = next;
+  };
+  control.input = select;
+  return control;
+};
+
+UNetBook.button = (words, click, attributes = {}) =>
+  UNetBook.html("button", { type: "button", onclick: click, ...attributes }, words);
+
+// A table from rows of cells; the first row is the head, the first cell of the others a row head.
+UNetBook.table = (caption, [head, ...rows]) => {
+  const { html } = UNetBook;
+  return html(
+    "table",
+    {},
+    html("caption", {}, caption),
+    html("thead", {}, html("tr", {}, head.map((cell) => html("th", { scope: "col" }, cell)))),
+    html(
+      "tbody",
+      {},
+      rows.map(([first, ...cells]) =>
+        html("tr", {}, html("th", { scope: "row" }, first), cells.map((cell) => html("td", {}, cell))),
+      ),
+    ),
+  );
+};
+
+// What has changed, for those who hear the page. Spoken once the hand has come to rest.
+UNetBook.speaker = () => {
+  const region = UNetBook.html("p", { class: "unet-spoken", "aria-live": "polite" });
+  let timer = 0;
+  region.say = (words) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      region.textContent = words;
+    }, 400);
+  };
+  return region;
+};
+
+// Draw at most once for each picture that the screen shows.
+UNetBook.onFrame = (draw) => {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      draw();
+    });
+  };
+};
+
+// Redraw when one of these traits changes, from the page or from Python. Returns what ends it.
+UNetBook.follow = (model, names, react) => {
+  for (const name of names) model.on(`change:${name}`, react);
+  return () => {
+    for (const name of names) model.off(`change:${name}`, react);
+  };
+};
+
+// Set a trait and tell Python, if there is one.
+UNetBook.put = (model, name, value) => {
+  model.set(name, value);
+  model.save_changes();
+};
+
+UNetBook.calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+UNetBook.thousands = (number) => Math.round(number).toString().replace(/\B(?=(\d{3})+$)/g, ",");
+
+// Viridis for activations (0 to 1), and orange - white - blue for signed values (-1 to 1).
+const VIRIDIS = [
+  [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
+  [31, 158, 137], [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37],
+];
+const SIGNED = [[201, 106, 0], [251, 251, 251], [31, 78, 140]];
+
+const between = (colors, at) => {
+  const place = Math.min(Math.max(at, 0), 1) * (colors.length - 1);
+  const low = Math.min(Math.floor(place), colors.length - 2);
+  return colors[low].map((value, k) => value + (place - low) * (colors[low + 1][k] - value));
+};
+
+UNetBook.viridis = (value) => between(VIRIDIS, value);
+UNetBook.signed = (value) => between(SIGNED, (value + 1) / 2);
+UNetBook.rgb = (color) => `rgb(${color.map(Math.round).join(" ")})`;
