@@ -374,8 +374,7 @@ class _UDrawing:
             )
         tall = round(16 - bottom * scale + 6)
         return (
-            f'<svg viewBox="0 0 900 {tall}" role="img" aria-label="{label}">'
-            f"{''.join(parts)}</svg>"
+            f'<svg viewBox="0 0 900 {tall}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
         )
 
     def _legend(self) -> None:
