@@ -132,7 +132,7 @@ def u_svg(trace: ShapeTrace, *, built: Sequence[str] | None = None, label: str) 
     >>> from unet_tutorial.shapes import trace_shapes
     >>> svg = u_svg(trace_shapes(UNet(1, 2, base_channels=8), (64, 64)), label="a small U")
     >>> svg.startswith('<svg viewBox="0 0 900 '), svg.count("<rect")
-    (True, 28)
+    (True, 32)
     """
     drawing = _UDrawing(trace, set(built) if built is not None else None, labels=True)
     plt.close(drawing.figure)
