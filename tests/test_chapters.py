@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -425,7 +426,8 @@ def test_a_fact_changed_by_hand_fails_and_is_named(chapter: Path, tmp_path: Path
             timeout=300,
         )
 
-    kept, broken = compare("kept.ipynb"), compare("changed.ipynb")
+    with ThreadPoolExecutor() as side_by_side:
+        kept, broken = side_by_side.map(compare, ("kept.ipynb", "changed.ipynb"))
     assert kept.returncode == 0, kept.stdout
     assert broken.returncode == 1, broken.stdout
     assert "1 failed" in broken.stdout

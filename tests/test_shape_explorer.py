@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -69,9 +71,18 @@ ASK = """
 """
 
 
+def answer_of_torch(case: dict[str, Any]) -> dict[str, Any]:
+    options, size = case["options"], case["size"]
+    try:
+        output = check_size(*size, depth=options["depth"], padding=options["padding"])
+    except SizeError as error:
+        return {"error": str(error), "stage": error.stage, "nearest": error.nearest}
+    return {"rows": traced(options, size), "output": output}
+
+
 def test_the_page_computes_what_torch_computes(engine: Any) -> None:
     rng = random.Random(0)
-    cases, expected = [], []
+    cases = []
     for number in range(CONFIGURATIONS):
         options = draw_options(rng)
         size = [rng.randint(0, 700), rng.randint(0, 700)]
@@ -82,11 +93,8 @@ def test_the_page_computes_what_torch_computes(engine: Any) -> None:
             except SizeError as error:
                 size = list(error.nearest[-1])
         cases.append({"options": options, "size": size})
-        try:
-            output = check_size(*size, **rules)
-            expected.append({"rows": traced(options, size), "output": output})
-        except SizeError as error:
-            expected.append({"error": str(error), "stage": error.stage, "nearest": error.nearest})
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as side_by_side:
+        expected = list(side_by_side.map(answer_of_torch, cases, chunksize=100))
     answers = engine.evaluate(ASK, cases)
     assert len(answers) == CONFIGURATIONS
     fitting = sum("rows" in answer for answer in answers)
