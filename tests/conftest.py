@@ -121,7 +121,13 @@ def open_widget(browser: Any, tmp_path: Path) -> Iterator[OpenWidget]:
     contexts = []
 
     def open_page(
-        widget: Any, *, theme: str = "light", width: int = 900, script: bool = True, hash: str = ""
+        widget: Any,
+        *,
+        theme: str = "light",
+        width: int = 900,
+        script: bool = True,
+        motion: str = "reduce",
+        hash: str = "",
     ) -> Any:
         file = tmp_path / "widget.html"
         file.write_text(
@@ -136,11 +142,12 @@ def open_widget(browser: Any, tmp_path: Path) -> Iterator[OpenWidget]:
         context = browser.new_context(
             color_scheme=theme,
             viewport={"width": width, "height": 900},
-            reduced_motion="reduce",
+            reduced_motion=motion,
             java_script_enabled=script,
         )
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(10_000)
         page.complaints = []
         page.on("console", lambda message: page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))

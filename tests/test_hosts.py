@@ -16,6 +16,7 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import ROOT
+from test_widgets import NAMES, act, make
 
 from unet_tutorial.widgets import ShapeExplorer
 
@@ -180,7 +181,40 @@ def test_in_a_sandboxed_frame_a_widget_needs_nothing_but_itself(browser: Any) ->
     page.close()
 
 
-def test_no_module_names_another_file_or_host() -> None:
-    module = str(ShapeExplorer._esm)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_widget_lives_in_such_a_frame(browser: Any, name: str) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 1500})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    widget = make(name)
+    page.set_content("<h1>An output</h1>")
+    page.evaluate(
+        """(source) => new Promise((ready) => {
+          const frame = document.createElement("iframe");
+          frame.sandbox = "allow-scripts";
+          frame.width = 800; frame.height = 1200;
+          frame.srcdoc = source;
+          addEventListener("message", ({ data }) => {
+            if (data === "ready") ready();
+            globalThis.sent = data.sent;
+          });
+          document.body.append(frame);
+        })""",
+        frame(widget),
+    )
+    act(name, page.frames[1])
+    page.evaluate("document.querySelector('iframe').contentWindow.postMessage({}, '*')")
+    page.wait_for_function("globalThis.sent?.length > 0")
+    before, after = widget.state(), page.evaluate("sent.at(-1)")
+    changed = {trait for trait in before if after[trait] != before[trait]}
+    assert len(changed) >= 1, "the manager was told what the hand did"
+    assert complaints == []
+    page.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_module_names_another_file_or_host(name: str) -> None:
+    module = str(make(name)._esm)
     assert not re.search(r"^\s*import\s", module, re.MULTILINE)
     assert "http" not in module.replace("http://www.w3.org/2000/svg", "")

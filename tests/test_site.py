@@ -206,3 +206,101 @@ def test_mathematics_is_mathml_and_needs_no_script(visit: Any, site: Path) -> No
     assert ".js" in links
     assert "mathjax" not in links
     assert "katex" not in links
+
+
+# ---- widgets on pages without a kernel
+
+#: In the order in which they stand on the page.
+PLACED = {
+    "index.html": ["shape-explorer"],
+    "1-contracting-path.html": ["shape-explorer", "convolution-stepper", "pooling-stepper"],
+    "2-bottleneck.html": ["shape-explorer", "receptive-field"],
+    "3-expansive-path.html": [
+        "transposed-stepper",
+        "shape-explorer",
+        "training-playback",
+        "feature-maps",
+    ],
+    "4-skip-connections.html": ["shape-explorer", "skip-comparison"],
+}
+WIDGET = ".unet-widget[data-widget]"
+
+
+def use(widget: Any, hand: str) -> None:
+    """Use a widget with keyboard or mouse, and wait until it shows something else."""
+    live = widget.locator(".unet-widget-live")
+    maps = live.locator("[role=toolbar] button")
+    before = live.inner_html()
+    if maps.count():
+        maps.last.click() if hand == "mouse" else maps.first.press("ArrowRight")
+    else:
+        slider = live.locator("input[type=range]").first
+        at_the_end = slider.evaluate("one => one.value === one.max")
+        if hand == "mouse":
+            box = slider.bounding_box()
+            assert box
+            end = 3 if at_the_end else box["width"] - 3
+            slider.click(position={"x": end, "y": box["height"] / 2})
+        else:
+            slider.press("ArrowLeft" if at_the_end else "ArrowRight")
+    live.page.wait_for_function(
+        "([live, before]) => live.innerHTML !== before",
+        arg=[live.element_handle(), before],
+        timeout=5_000,
+    )
+
+
+@pytest.mark.parametrize("origin", ["server", "file"])
+@pytest.mark.parametrize("name", PLACED)
+def test_widgets_answer_mouse_and_keyboard(
+    browser: Any, site: Path, address: str, name: str, origin: str
+) -> None:
+    base = address if origin == "server" else site.as_uri()
+    complaints: list[str] = []
+
+    def answer(route: Any) -> None:
+        if route.request.url.startswith((base, "data:", "blob:")):
+            route.continue_()
+        else:
+            complaints.append(route.request.url)
+            route.abort()
+
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    context.route("**/*", answer)
+    page = context.new_page()
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"{base}/{name}")
+    widgets = page.locator(WIDGET)
+    names = widgets.evaluate_all("all => all.map(one => one.dataset.widget)")
+    assert names == PLACED[name]
+    for widget in widgets.all():
+        for hand in ("keyboard", "mouse"):
+            use(widget, hand)
+    assert complaints == []
+    context.close()
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_without_script_every_widget_shows_figure_and_table(
+    browser: Any, address: str, name: str
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}/{name}")
+    widgets = page.locator(WIDGET).all()
+    assert len(widgets) == len(PLACED[name])
+    for widget in widgets:
+        assert widget.locator(".unet-widget-still :is(img, svg[role=img])").first.is_visible()
+        assert widget.locator(".unet-widget-still table").first.is_visible()
+        assert widget.locator(".unet-widget-live").count() == 0
+    context.close()
+
+
+def test_widgets_stand_nowhere_else_and_no_page_loads_a_manager(site: Path) -> None:
+    for page in PAGES:
+        text = (site / page).read_text(encoding="utf-8")
+        assert text.count('class="unet-widget"') == len(PLACED.get(page, []))
+        assert ("unet-widgets.js" in text) == (page in PLACED)
+        for manager in ("html-manager", "embed-amd", "require.js", "widget-state+json"):
+            assert manager not in text, f"{page} loads a widget manager"

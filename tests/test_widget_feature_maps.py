@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from conftest import OpenWidget
 
 from unet_tutorial import UNet
 from unet_tutorial.features import stage_features
 from unet_tutorial.partial import ContractingPath, ThreeConvolutions
 from unet_tutorial.widgets._feature_maps import FeatureMaps
-from unet_tutorial.widgets._host import site_script, style
 from unet_tutorial.widgets._pictures import read_url
 
 IMAGE = np.random.default_rng(0).random((1, 64, 96), np.float32)
@@ -128,35 +126,6 @@ def test_constant_maps_and_mistakes():
 # --- in a browser
 
 
-@pytest.fixture
-def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    contexts = []
-
-    def open_page(widget: FeatureMaps, **options: Any) -> tuple[Any, list[str]]:
-        path = tmp_path / "page.html"
-        path.write_text(
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title>'
-            '<meta name="viewport" content="width=device-width">'
-            f'<meta name="color-scheme" content="light dark"><style>{style()}</style></head>'
-            f"<body><main><h1>Page</h1>{widget.static_html()}</main>"
-            f"<script>{site_script()}</script></body></html>",
-            encoding="utf-8",
-        )
-        options = {"viewport": {"width": 800, "height": 900}, **options}
-        contexts.append(browser.new_context(reduced_motion="reduce", **options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
-        complaints: list[str] = []
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path.as_uri())
-        return page, complaints
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
 PIXELS = """() => {
   const canvas = document.querySelector("canvas[role=img]");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -176,9 +145,9 @@ def wait_for(page: Any, stage: str, channel: int) -> None:
     )
 
 
-def test_a_map_opens_in_viridis(visit: Any):
+def test_a_map_opens_in_viridis(open_widget: OpenWidget):
     widget = FeatureMaps.of(network(), IMAGE)
-    page, complaints = visit(widget)
+    page = open_widget(widget)
     stage = widget.stages[2]
     channel = stage["maps"][3]["channel"]
     page.get_by_role("button", name=f"bottleneck, channel {channel}", exact=True).click()
@@ -193,12 +162,12 @@ def test_a_map_opens_in_viridis(visit: Any):
     assert stage["maps"][3]["words"] in page.locator(".unet-widget-live p").all_text_contents()
     pressed = page.locator("button[aria-pressed=true]")
     assert pressed.get_attribute("aria-label") == f"bottleneck, channel {channel}"
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_arrow_keys_walk_through_the_u(visit: Any):
+def test_arrow_keys_walk_through_the_u(open_widget: OpenWidget):
     widget = FeatureMaps.of(network(), IMAGE, channels=3)
-    page, complaints = visit(widget)
+    page = open_widget(widget)
     channels = [[one["channel"] for one in stage["maps"]] for stage in widget.stages]
     page.keyboard.press("Tab")  # all maps are one stop
     for key, stage, k in [
@@ -219,11 +188,11 @@ def test_arrow_keys_walk_through_the_u(visit: Any):
     page.keyboard.press("ArrowUp")  # nothing above the first stage
     wait_for(page, "enc1", channels[0][2])
     page.wait_for_function("document.querySelector('.unet-spoken').textContent.includes('enc1')")
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_the_stages_form_a_u(visit: Any):
-    page, _ = visit(FeatureMaps.of(network(), IMAGE), viewport={"width": 1100, "height": 900})
+def test_the_stages_form_a_u(open_widget: OpenWidget):
+    page = open_widget(FeatureMaps.of(network(), IMAGE), width=1100)
     box = {
         name: page.locator(f"[role=group][aria-label={name}] button").first.bounding_box()
         for name in ("enc1", "enc2", "bottleneck", "dec2", "dec1")
@@ -233,35 +202,10 @@ def test_the_stages_form_a_u(visit: Any):
     assert box["enc1"]["x"] < box["enc2"]["x"] < box["bottleneck"]["x"] < box["dec2"]["x"]
 
 
-def test_a_step_is_drawn_within_a_frame(visit: Any):
-    torch.manual_seed(0)
-    page, _ = visit(FeatureMaps.of(UNet(1, 2, base_channels=8), IMAGE))
-    page.wait_for_timeout(300)
-    took = page.evaluate(
-        """async () => {
-          const buttons = [...document.querySelectorAll("[role=toolbar] button")];
-          const times = [];
-          for (const button of buttons.slice(0, 20)) {
-            // Callbacks of one frame run in order: before the widget's drawing, and after it.
-            let start;
-            requestAnimationFrame(() => (start = performance.now()));
-            button.click();
-            await new Promise((go) => requestAnimationFrame(() => {
-              document.body.getBoundingClientRect();
-              times.push(performance.now() - start);
-              go();
-            }));
-          }
-          return times.sort((a, b) => a - b)[10];
-        }"""
-    )
-    assert 0 < took < 16
-
-
-def test_python_and_page_move_each_other(visit: Any):
+def test_python_and_page_move_each_other(open_widget: OpenWidget):
     widget = FeatureMaps.of(network(), IMAGE)
     channel = widget.stages[-1]["maps"][-1]["channel"]
-    page, _ = visit(widget)
+    page = open_widget(widget)
     label = page.evaluate(
         """async ([state, channel]) => {
           const model = UNetBook.staticModel(state);
@@ -281,24 +225,3 @@ def test_python_and_page_move_each_other(visit: Any):
     )
     assert f"dec1, channel {channel}:" in label[0]
     assert label[1] == "enc1"
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accessible_in_both_themes(visit: Any, theme: str):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page, _ = visit(FeatureMaps.of(network(), IMAGE), color_scheme=theme)
-    page.wait_for_selector("[role=toolbar]")
-    assert Axe().run(page).response["violations"] == []
-
-
-def test_narrow_and_without_script(visit: Any):
-    narrow = {"viewport": {"width": 320, "height": 800}}
-    page, complaints = visit(FeatureMaps.of(network(), IMAGE), **narrow)
-    page.wait_for_selector("[role=toolbar]")
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert complaints == []
-    page, _ = visit(FeatureMaps.of(network(), IMAGE), java_script_enabled=False, **narrow)
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert page.locator(".unet-widget-still table").is_visible()
-    assert page.locator(".unet-widget-still img").first.is_visible()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import OpenWidget
 
 from unet_tutorial import UNet
 from unet_tutorial.partial import ContractingPath, ThreeConvolutions
 from unet_tutorial.shapes import receptive_field
-from unet_tutorial.widgets._host import site_script, style
 from unet_tutorial.widgets._pictures import read_url
 from unet_tutorial.widgets._receptive_field import (
     ReceptiveFieldWidget,
@@ -138,8 +136,8 @@ def test_table_says_both_fields_of_every_stage():
     widget = make(pixels=1)
     assert widget.table().splitlines()[:3] == [
         "value at row 48, column 48 of a 96×96 image",
-        "stage        can depend on    90 % within",
-        "enc1                 5 × 5          5 × 5",
+        "stage       can depend on  90 % within",
+        "enc1                5 × 5        5 × 5",
     ]
     assert [row[1] for row in widget.numbers()][:4] == ["5 × 5", "14 × 14", "32 × 32", "68 × 68"]
 
@@ -169,35 +167,6 @@ def test_mistakes_are_explained():
 # --- in a browser
 
 
-@pytest.fixture
-def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    contexts = []
-
-    def open_page(widget: ReceptiveFieldWidget, **options: Any) -> tuple[Any, list[str]]:
-        path = tmp_path / "page.html"
-        path.write_text(
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title>'
-            '<meta name="viewport" content="width=device-width">'
-            f'<meta name="color-scheme" content="light dark"><style>{style()}</style></head>'
-            f"<body><main><h1>Page</h1>{widget.static_html()}</main>"
-            f"<script>{site_script()}</script></body></html>",
-            encoding="utf-8",
-        )
-        options = {"viewport": {"width": 800, "height": 900}, **options}
-        contexts.append(browser.new_context(reduced_motion="reduce", **options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
-        complaints: list[str] = []
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path.as_uri())
-        return page, complaints
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
 def shown(page: Any) -> dict[str, list[str]]:
     rows = page.eval_on_selector_all(
         ".unet-widget-live tbody tr",
@@ -207,9 +176,9 @@ def shown(page: Any) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_page_computes_the_fields_of_the_package(visit: Any, kind: str):
+def test_the_page_computes_the_fields_of_the_package(open_widget: OpenWidget, kind: str):
     widget = make(kind)
-    page, complaints = visit(widget)
+    page = open_widget(widget)
     for row in range(4):
         page.get_by_label("row", exact=True).fill(str(row))
         for column in (0, 3):
@@ -221,12 +190,12 @@ def test_the_page_computes_the_fields_of_the_package(visit: Any, kind: str):
                 arg=widget._place(),
             )
             assert shown(page) == {stage: rest for stage, *rest in widget.numbers()}
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_click_and_keys_choose_place_and_stage(visit: Any):
+def test_click_and_keys_choose_place_and_stage(open_widget: OpenWidget):
     widget = make()
-    page, complaints = visit(widget)
+    page = open_widget(widget)
     picture = page.locator("svg[role=img]")
     box = picture.bounding_box()
     page.mouse.click(box["x"] + 0.1 * box["width"], box["y"] + 0.9 * box["height"])
@@ -250,64 +219,17 @@ def test_click_and_keys_choose_place_and_stage(visit: Any):
     href = page.get_attribute("svg mask image", "href")
     assert href == widget.measured["enc2"]["maps"][2][0]
     page.wait_for_function("document.querySelector('.unet-spoken').textContent.includes('enc2')")
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_the_influence_is_seen_as_orange(visit: Any):
+def test_the_influence_is_seen_as_orange(open_widget: OpenWidget):
     from io import BytesIO
 
     from PIL import Image
 
-    page, _ = visit(make(stages=["bottleneck"]))
+    page = open_widget(make(stages=["bottleneck"]))
     page.wait_for_timeout(200)
     pixels = np.asarray(
         Image.open(BytesIO(page.locator("svg[role=img]").screenshot())).convert("RGB"), int
     )
     assert ((pixels[..., 0] - pixels[..., 2]) > 100).sum() > 500
-
-
-def test_a_step_is_drawn_within_a_frame(visit: Any):
-    torch.manual_seed(0)
-    model = UNet(1, 2, base_channels=2)
-    page, _ = visit(ReceptiveFieldWidget.of(model, np.random.default_rng(0).random((64, 64))))
-    took = page.evaluate(
-        """async () => {
-          const row = document.querySelector("input[type=range]");
-          const times = [];
-          for (let k = 0; k < 20; k++) {
-            // Callbacks of one frame run in order: before the widget's drawing, and after it.
-            let start;
-            requestAnimationFrame(() => (start = performance.now()));
-            row.value = k % 4;
-            row.dispatchEvent(new Event("input"));
-            await new Promise((go) => requestAnimationFrame(() => {
-              document.querySelector("svg").getBoundingClientRect();
-              times.push(performance.now() - start);
-              go();
-            }));
-          }
-          return times.sort((a, b) => a - b)[10];
-        }"""
-    )
-    assert 0 < took < 16
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accessible_in_both_themes(visit: Any, theme: str):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page, _ = visit(make(pixels=2), color_scheme=theme)
-    page.wait_for_selector(".unet-widget-live tbody")
-    assert Axe().run(page).response["violations"] == []
-
-
-def test_narrow_and_without_script(visit: Any):
-    page, complaints = visit(make(pixels=2), viewport={"width": 320, "height": 800})
-    page.wait_for_selector(".unet-widget-live tbody")
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert complaints == []
-    page, _ = visit(
-        make(pixels=2), java_script_enabled=False, viewport={"width": 320, "height": 800}
-    )
-    assert page.locator(".unet-widget-still img").is_visible()
-    assert page.locator(".unet-widget-still table").is_visible()

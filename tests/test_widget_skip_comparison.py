@@ -6,19 +6,15 @@ import base64
 import io
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import OpenWidget
 from PIL import Image
 
 from unet_tutorial.metrics import pixel_error
-from unet_tutorial.widgets._host import site_script, style
-from unet_tutorial.widgets._images import data_url, overlay_url
-from unet_tutorial.widgets._pictures import read_url
+from unet_tutorial.widgets._pictures import data_url, overlay_url, read_url
 from unet_tutorial.widgets._skip_comparison import SkipComparison
 
 RANDOM = np.random.default_rng(0)
@@ -137,49 +133,6 @@ def test_pictures_are_checked():
 # --- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("no Chromium")
-    with api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(
-            executable_path=found, args=[*options, "--disable-component-update"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    contexts = []
-
-    def open_page(widget: SkipComparison, **options: Any) -> tuple[Any, list[str]]:
-        path = tmp_path / "page.html"
-        path.write_text(
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title>'
-            '<meta name="viewport" content="width=device-width">'
-            f'<meta name="color-scheme" content="light dark"><style>{style()}</style></head>'
-            f"<body><main><h1>Page</h1>{widget.static_html()}</main>"
-            f"<script>{site_script()}</script></body></html>",
-            encoding="utf-8",
-        )
-        options = {"viewport": {"width": 800, "height": 900}, **options}
-        contexts.append(browser.new_context(reduced_motion="reduce", **options))
-        page = contexts[-1].new_page()
-        complaints: list[str] = []
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path.as_uri())
-        return page, complaints
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
 STAGE = ".unet-widget-live [role=img]"
 
 
@@ -200,8 +153,8 @@ def seen(page: Any) -> np.ndarray:
     return picture[rows][:, columns]
 
 
-def test_the_border_separates_the_two_networks(visit: Any):
-    page, complaints = visit(comparison())
+def test_the_border_separates_the_two_networks(open_widget: OpenWidget):
+    page = open_widget(comparison())
     says(page, "left: concat, ")
     shown = {name: 255 * (1 - prediction) for name, prediction in PREDICTIONS.items()}
     picture = seen(page)[..., 0]
@@ -218,12 +171,12 @@ def test_the_border_separates_the_two_networks(visit: Any):
     page.get_by_role("combobox", name="left").select_option("add")
     says(page, "left: add, ")
     assert np.abs(seen(page)[:, :-2, 0] - shown["add"][:, :-2]).max() < 4
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_wrong_pixels_are_shown_over_the_pale_image(visit: Any):
+def test_wrong_pixels_are_shown_over_the_pale_image(open_widget: OpenWidget):
     widget = comparison()
-    page, complaints = visit(widget)
+    page = open_widget(widget)
     toggle = page.get_by_role("button", name="wrong pixels")
     assert toggle.get_attribute("aria-pressed") == "false"
     toggle.focus()
@@ -239,11 +192,11 @@ def test_wrong_pixels_are_shown_over_the_pale_image(visit: Any):
     pale = 255 * 0.35 + 0.65 * read_url(widget.image)[:, 2:].astype(float)
     right = truth == found
     assert np.abs(picture[right][:, 0] - pale[right]).max() < 6
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_the_mouse_moves_the_border_too(visit: Any):
-    page, complaints = visit(comparison())
+def test_the_mouse_moves_the_border_too(open_widget: OpenWidget):
+    page = open_widget(comparison())
     box = page.locator(STAGE).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
     says(page, "Border at 50%")
@@ -254,83 +207,31 @@ def test_the_mouse_moves_the_border_too(visit: Any):
     page.mouse.up()
     page.mouse.move(box["x"] + 10, box["y"] + 20)
     assert page.get_by_role("slider", name="wipe").input_value() == "75"
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_numbers_of_all_networks_are_in_a_table(visit: Any):
+def test_numbers_of_all_networks_are_in_a_table(open_widget: OpenWidget):
     widget = comparison()
-    page, _ = visit(widget)
+    page = open_widget(widget)
     rows = page.locator(".unet-widget-live tbody tr").all()
     assert [tuple(row.locator("th, td").all_inner_texts()) for row in rows] == widget.rows()
 
 
-def test_a_change_is_spoken(visit: Any):
-    page, _ = visit(comparison())
+def test_a_change_is_spoken(open_widget: OpenWidget):
+    page = open_widget(comparison())
     page.get_by_role("combobox", name="right").select_option("add")
     page.wait_for_function(
         "document.querySelector('.unet-spoken').textContent.includes('right: add, ')"
     )
 
 
-def test_without_script_everything_is_visible(visit: Any):
-    page, _ = visit(comparison(), java_script_enabled=False)
-    assert page.locator("img").count() == 8
-    assert all(image.is_visible() for image in page.locator("img").all())
-    assert page.get_by_role("table").is_visible()
-
-
-@pytest.mark.parametrize("live", [True, False])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_views_are_accessible(visit: Any, scheme: str, live: bool):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page, complaints = visit(comparison(), color_scheme=scheme)
-    if not live:
-        page.evaluate(
-            "() => { document.querySelector('.unet-widget-live').remove();"
-            "document.querySelector('.unet-widget-still').hidden = false; }"
-        )
-    else:
-        page.get_by_role("button", name="wrong pixels").click()
-    violations = Axe().run(page).response["violations"]
-    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in violations] == []
-    assert complaints == []
-
-
-def test_a_narrow_screen_scrolls_in_one_direction_only(visit: Any):
+def test_a_narrow_screen_scrolls_in_one_direction_only(open_widget: OpenWidget):
     names = ("+ skip connections", "skips added", "+ expansive path")
     long = dict(zip(names, PREDICTIONS.values(), strict=True))
     widget = SkipComparison.of(IMAGE, LABEL, long)
-    page, _ = visit(widget, viewport={"width": 320, "height": 700})
+    page = open_widget(widget, width=320)
     width = "document.documentElement.scrollWidth"
     assert page.evaluate(width) <= 320
     page.evaluate("document.querySelector('.unet-widget-live').remove()")
     page.evaluate("document.querySelector('.unet-widget-still').hidden = false")
     assert page.evaluate(width) <= 320
-
-
-def test_a_step_of_the_slider_is_drawn_within_a_frame(visit: Any):
-    large = np.tile(LABEL, (6, 4))[:256, :256].astype(np.float32)
-    noise = RANDOM.random(large.shape)
-    widget = SkipComparison.of(noise, large, {"a": noise, "b": noise[::-1], "c": noise})
-    page, _ = visit(widget)
-    page.wait_for_timeout(300)
-    milliseconds = page.evaluate(
-        """async () => {
-          const slider = document.querySelector("input[type=range]");
-          const times = [];
-          for (let percent = 0; percent < 50; percent++) {
-            let began;
-            requestAnimationFrame(() => (began = performance.now()));
-            slider.value = percent;
-            slider.dispatchEvent(new Event("input"));
-            await new Promise((done) => requestAnimationFrame(() => {
-              document.querySelector(".unet-widget-live").getBoundingClientRect();
-              times.push(performance.now() - began);
-              done();
-            }));
-          }
-          return times.sort((a, b) => a - b)[25];
-        }"""
-    )
-    assert 0 < milliseconds < 16

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import OpenWidget
 
 from unet_tutorial import UNet
 from unet_tutorial.datasets import SegmentationData, load
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.training import TrainingConfig, TrainingResult, Validation, fit
-from unet_tutorial.widgets._host import site_script, style
 from unet_tutorial.widgets._pictures import read_url
 from unet_tutorial.widgets._training_playback import TrainingPlayback
 
@@ -170,53 +167,6 @@ def test_a_training_that_ran_out_of_numbers_still_plays():
 # --- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("no Chromium")
-    with api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(
-            executable_path=found, args=[*options, "--disable-component-update"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    contexts = []
-
-    def open_page(widget: TrainingPlayback, **options: Any) -> tuple[Any, list[str]]:
-        path = tmp_path / "page.html"
-        path.write_text(
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title>'
-            '<meta name="viewport" content="width=device-width">'
-            f'<meta name="color-scheme" content="light dark"><style>{style()}</style></head>'
-            f"<body><main><h1>Page</h1>{widget.static_html()}</main>"
-            f"<script>{site_script()}</script></body></html>",
-            encoding="utf-8",
-        )
-        options = {
-            "viewport": {"width": 800, "height": 900},
-            "reduced_motion": "reduce",
-            **options,
-        }
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        complaints: list[str] = []
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path.as_uri())
-        return page, complaints
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
 LIVE = ".unet-widget-live"
 
 
@@ -239,9 +189,9 @@ def shows(page: Any, frame: dict[str, Any]) -> None:
     assert page.locator(f"{LIVE} output").inner_text() == str(frame["step"])
 
 
-def test_the_slider_moves_through_the_training(visit: Any):
+def test_the_slider_moves_through_the_training(open_widget: OpenWidget):
     widget = playback()
-    page, complaints = visit(widget)
+    page = open_widget(widget)
     shows(page, widget.frames[3])
     page.get_by_role("slider", name="step").focus()
     page.keyboard.press("ArrowLeft")
@@ -254,12 +204,12 @@ def test_the_slider_moves_through_the_training(visit: Any):
     page.wait_for_function(
         "document.querySelector('.unet-spoken').textContent.startsWith('After step 40')"
     )
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_the_button_plays_from_the_beginning_pauses_and_goes_on(visit: Any):
+def test_the_button_plays_from_the_beginning_pauses_and_goes_on(open_widget: OpenWidget):
     widget = playback()
-    page, complaints = visit(widget, reduced_motion="no-preference")
+    page = open_widget(widget, motion="no-preference")
     page.clock.install()
     shows(page, widget.frames[3])
     page.clock.run_for(3000)
@@ -281,12 +231,12 @@ def test_the_button_plays_from_the_beginning_pauses_and_goes_on(visit: Any):
     page.clock.run_for(3000)
     shows(page, widget.frames[3])
     assert play.inner_text() == "play"
-    assert complaints == []
+    assert page.complaints == []
 
 
-def test_with_little_motion_the_button_moves_on_by_one(visit: Any):
+def test_with_little_motion_the_button_moves_on_by_one(open_widget: OpenWidget):
     widget = playback()
-    page, _ = visit(widget)
+    page = open_widget(widget)
     button = page.get_by_role("button", name="next")
     for frame in [*widget.frames, widget.frames[0]]:  # from the last it starts again
         button.click()
@@ -295,9 +245,9 @@ def test_with_little_motion_the_button_moves_on_by_one(visit: Any):
     shows(page, widget.frames[0])
 
 
-def test_a_change_from_python_is_shown_until_the_widget_is_closed(visit: Any):
+def test_a_change_from_python_is_shown_until_the_widget_is_closed(open_widget: OpenWidget):
     widget = playback()
-    page, complaints = visit(widget)
+    page = open_widget(widget)
     page.evaluate(
         """() => {
           const state = document.querySelector("script[type='application/json']").textContent;
@@ -312,36 +262,4 @@ def test_a_change_from_python_is_shown_until_the_widget_is_closed(visit: Any):
     page.evaluate("() => { close(); model.set('frame', 0); }")
     page.wait_for_timeout(100)
     shows(page, widget.frames[1])
-    assert complaints == []
-
-
-def test_without_script_everything_is_visible(visit: Any):
-    page, _ = visit(playback(), java_script_enabled=False)
-    assert page.locator("img").count() == 6
-    assert all(image.is_visible() for image in page.locator("img, svg").all())
-    assert page.get_by_role("table").is_visible()
-
-
-@pytest.mark.parametrize("live", [True, False])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_views_are_accessible(visit: Any, scheme: str, live: bool):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page, complaints = visit(playback(), color_scheme=scheme)
-    if not live:
-        page.evaluate(
-            "() => { document.querySelector('.unet-widget-live').remove();"
-            "document.querySelector('.unet-widget-still').hidden = false; }"
-        )
-    violations = Axe().run(page).response["violations"]
-    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in violations] == []
-    assert complaints == []
-
-
-def test_a_narrow_screen_scrolls_in_one_direction_only(visit: Any):
-    page, _ = visit(playback(), viewport={"width": 320, "height": 700})
-    width = "document.documentElement.scrollWidth"
-    assert page.evaluate(width) <= 320
-    page.evaluate("document.querySelector('.unet-widget-live').remove()")
-    page.evaluate("document.querySelector('.unet-widget-still').hidden = false")
-    assert page.evaluate(width) <= 320
+    assert page.complaints == []

@@ -5,15 +5,19 @@ from unet_tutorial.widgets._host import BookWidget, site_script, style
 from unet_tutorial.widgets._receptive_field import ReceptiveFieldWidget
 from unet_tutorial.widgets._shape_explorer import ShapeExplorer, explore
 from unet_tutorial.widgets._skip_comparison import SkipComparison
+from unet_tutorial.widgets._steppers import ConvolutionStepper, PoolingStepper, TransposedStepper
 from unet_tutorial.widgets._training_playback import TrainingPlayback
 
 __all__ = [
     "BookWidget",
+    "ConvolutionStepper",
     "FeatureMaps",
+    "PoolingStepper",
     "ReceptiveFieldWidget",
     "ShapeExplorer",
     "SkipComparison",
     "TrainingPlayback",
+    "TransposedStepper",
     "explore",
     "site_script",
     "style",

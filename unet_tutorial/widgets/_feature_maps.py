@@ -12,6 +12,7 @@ from unet_tutorial.features import _stages, stage_features
 from unet_tutorial.inference import _as_image
 from unet_tutorial.unet import check_size
 from unet_tutorial.widgets._host import BookWidget
+from unet_tutorial.widgets._markup import html_table, text_table
 from unet_tutorial.widgets._pictures import (
     gray_bytes,
     jpeg_url,
@@ -144,12 +145,7 @@ class FeatureMaps(BookWidget):
 
     def table(self) -> str:
         """Return the stages as text."""
-        rows = [HEAD, *self.rows()]
-        widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(HEAD))]
-        return "\n".join(
-            "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return text_table([HEAD, *self.rows()])
 
     def still(self) -> str:
         """Return the stages, arranged as the U, and the table, as HTML."""
@@ -159,19 +155,12 @@ class FeatureMaps(BookWidget):
             f'src="{_strip(stage)}" style="display:inline;max-width:100%"></div>'
             for stage in self.stages
         )
-        cells = "\n".join(
-            f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
-            for first, *rest in self.rows()
-        )
-        scopes = "".join(f'<th scope="col">{words}</th>' for words in HEAD)
         return (
             f'<figure style="margin:0"><img alt="The image." src="{self.image}" '
             'style="max-width:8rem">\n'
             '<div style="display:grid;grid-template-columns:1fr 1fr;gap:0.5rem">\n'
             f"{blocks}\n</div>\n<figcaption>{self.legend}</figcaption></figure>\n"
-            '<div class="unet-scroll" tabindex="0" role="region" aria-label="Table of the stages">'
-            f"<table><caption>The stages and their maps</caption>\n<thead><tr>{scopes}</tr>"
-            f"</thead>\n<tbody>\n{cells}\n</tbody></table></div>"
+            + html_table("The stages and their maps", HEAD, self.rows())
         )
 
 

@@ -19,6 +19,9 @@ import anywidget
 #: The files of the front end, in the order in which they are put together.
 SCRIPTS = (
     "core.js",
+    "convolution-stepper.js",
+    "pooling-stepper.js",
+    "transposed-stepper.js",
     "shapes.js",
     "shape-explorer.js",
     "receptive-field.js",

@@ -16,6 +16,7 @@ from unet_tutorial.inference import _as_image
 from unet_tutorial.shapes import ReceptiveField, ShapeTrace, receptive_field, trace_shapes
 from unet_tutorial.unet import UNet
 from unet_tutorial.widgets._host import BookWidget
+from unet_tutorial.widgets._markup import html_table, text_table
 from unet_tutorial.widgets._pictures import (
     gray_bytes,
     jpeg_url,
@@ -38,6 +39,7 @@ LEGEND = (
     "measured influence. Orange: the influence, on a logarithmic scale down to a thousandth of "
     "the largest."
 )
+HEAD = ("stage", "can depend on", "90 % within")
 
 #: What the front end must know of a network without an attribute ``options``.
 PLAIN = {"padding": "same", "norm": None, "upsampling": "transposed", "skip": "concat"}
@@ -217,12 +219,8 @@ class ReceptiveFieldWidget(BookWidget):
 
     def table(self) -> str:
         """Return the fields of all stages at the chosen place as text."""
-        lines = [
-            f"value at {self._place()} of a {self.size[0]}×{self.size[1]} image",
-            f"{'stage':<11}{'can depend on':>15}{'90 % within':>15}",
-            *(f"{stage:<11}{theory:>15}{found:>15}" for stage, theory, found in self.numbers()),
-        ]
-        return "\n".join(lines)
+        title = f"value at {self._place()} of a {self.size[0]}×{self.size[1]} image"
+        return f"{title}\n{text_table([HEAD, *self.numbers()], align='<>')}"
 
     def still(self) -> str:
         """Return the picture of the chosen place and the table, as HTML."""
@@ -233,18 +231,11 @@ class ReceptiveFieldWidget(BookWidget):
             f"An image with two frames around {place}: the {theory} pixels that a value of "
             f"{self.stage} can depend on, and the {found} that hold 90 % of the measured influence."
         )
-        cells = "\n".join(
-            f'<tr><th scope="row">{stage}</th><td>{can}</td><td>{does}</td></tr>'
-            for stage, (can, does) in rows.items()
-        )
         return (
             f'<figure><img alt="{html.escape(words)}" src="{self._composed()}" '
             'style="max-width:100%">\n'
             f"<figcaption>{self.stage} at {place}. {self.legend}</figcaption></figure>\n"
-            f"<table><caption>Fields at {place}, in pixels</caption>\n"
-            '<thead><tr><th scope="col">stage</th><th scope="col">can depend on</th>'
-            '<th scope="col">90 % within</th></tr></thead>\n'
-            f"<tbody>\n{cells}\n</tbody></table>"
+            + html_table(f"Fields at {place}, in pixels", HEAD, self.numbers())
         )
 
     def _place(self) -> str:

@@ -12,6 +12,7 @@ from unet_tutorial.plots import u_svg
 from unet_tutorial.shapes import ShapeTrace, trace_shapes
 from unet_tutorial.unet import SizeError, UNet
 from unet_tutorial.widgets._host import BookWidget
+from unet_tutorial.widgets._markup import html_table
 
 _VIEWS = {
     "whole": ("enc", "pool", "bottleneck", "up", "skip", "dec", "out"),
@@ -107,25 +108,25 @@ class ShapeExplorer(BookWidget):
             return f"<p>{html.escape(str(error))}</p>"
         kinds = _VIEWS[self.view]
         shown = [stage for stage in trace if stage.name.startswith(kinds)]
-        rows = "\n".join(
-            f'<tr><th scope="row">{stage.name}</th><td>{html.escape(stage.operation)}</td>'
-            f"<td>{'×'.join(map(str, stage.output))}</td><td>{stage.parameters:,}</td>"
-            f"<td>{stage.multiply_adds / 1e9:.3f}</td>"
-            f"<td>{stage.activation_bytes / 1e6:.1f}</td></tr>"
+        head = ("stage", "operation", "output C×H×W", "parameters", "GMAC", "MB")
+        rows = [
+            (
+                stage.name,
+                stage.operation,
+                "×".join(map(str, stage.output)),
+                f"{stage.parameters:,}",
+                f"{stage.multiply_adds / 1e9:.3f}",
+                f"{stage.activation_bytes / 1e6:.1f}",
+            )
             for stage in shown
-        )
-        heads = ("stage", "operation", "output C×H×W", "parameters", "GMAC", "MB")
-        head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+        ]
         words = f"The U for an image of {self.height}×{self.width} pixels, drawn to scale"
         built = None if self.view == "whole" else [stage.name for stage in shown]
-        return (
-            f"{u_svg(trace, built=built, label=words)}\n"
-            '<div class="unet-scroll" tabindex="0" role="region" aria-label="stages">'
-            f"<table><caption>{words}: {trace.parameters:,} parameters, "
-            f"{trace.multiply_adds / 1e9:.3f} billion multiply-adds, "
-            f"{trace.activation_bytes / 1e6:.1f} MB of maps</caption>\n"
-            f"<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
+        totals = (
+            f"{words}: {trace.parameters:,} parameters, {trace.multiply_adds / 1e9:.3f} billion "
+            f"multiply-adds, {trace.activation_bytes / 1e6:.1f} MB of maps"
         )
+        return f"{u_svg(trace, built=built, label=words)}\n{html_table(totals, head, rows)}"
 
 
 def explore(model: UNet, size: tuple[int, int], **options: Any) -> ShapeExplorer:

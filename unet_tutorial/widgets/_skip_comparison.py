@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ import traitlets
 
 from unet_tutorial.plots import INVENTED, MISSED, error_overlay
 from unet_tutorial.widgets._host import BookWidget
-from unet_tutorial.widgets._images import data_url, overlay_url
-from unet_tutorial.widgets._pictures import quantize
+from unet_tutorial.widgets._markup import captioned, html_table, text_table
+from unet_tutorial.widgets._pictures import data_url, overlay_url, quantize
 
 LONGEST = 384  # pixels; every pixel is kept, so a larger image would make a heavy page
 STILL_SIDE = 192
@@ -136,46 +135,33 @@ class SkipComparison(BookWidget):
 
     def table(self) -> str:
         """Return the errors of all networks as text."""
-        rows = [HEAD, *self.rows()]
-        widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(HEAD))]
-        return "\n".join(
-            "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return text_table([HEAD, *self.rows()])
 
     def still(self) -> str:
         """Return maps, wrong pixels and a table, as HTML."""
         height, width = self.size or (0, 0)
         pictures = [
-            _picture(self.image, "image", "The micrograph."),
-            _picture(self.label, "label", "The label, membranes dark."),
+            captioned(self.image, "image", "The micrograph."),
+            captioned(self.label, "label", "The label, membranes dark."),
         ]
         for name, wrong, missed, invented in self.rows():
             shown, errors = self._stills[name]
             pictures += [
-                _picture(shown, name, f"Membrane probability of {name}, membranes dark."),
-                _picture(
+                captioned(shown, name, f"Membrane probability of {name}, membranes dark."),
+                captioned(
                     errors,
                     f"{name}: {wrong} wrong",
                     f"Wrong pixels of {name} over the micrograph: {missed} of all are missed "
                     f"membrane, {invented} invented.",
                 ),
             ]
-        scopes = "".join(f'<th scope="col">{words}</th>' for words in HEAD)
-        rows = "\n".join(
-            f'<tr><th scope="row">{html.escape(name)}</th>'
-            f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-            for name, *cells in self.rows()
-        )
         return (
             '<figure style="margin:0"><div style="display:grid;gap:0.5rem;'
             'grid-template-columns:repeat(2,minmax(0,12rem))">\n'
             + "\n".join(pictures)
             + "\n</div>\n<figcaption>The same image through each network: what it predicts, and "
             "where it errs. Orange is missed membrane, blue is invented membrane.</figcaption>"
-            '</figure>\n<div class="unet-scroll" role="region" tabindex="0" aria-label="errors">'
-            f"<table><caption>Share of {height}×{width} pixels</caption>\n"
-            f"<thead><tr>{scopes}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+            "</figure>\n" + html_table(f"Share of {height}×{width} pixels", HEAD, self.rows())
         )
 
 
@@ -224,10 +210,3 @@ def _stills(
         )
         for name, found in predictions.items()
     }
-
-
-def _picture(address: str, words: str, alternative: str) -> str:
-    return (
-        f'<div>{html.escape(words)}<br><img alt="{html.escape(alternative)}" src="{address}" '
-        'style="width:100%"></div>'
-    )

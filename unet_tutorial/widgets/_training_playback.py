@@ -13,8 +13,8 @@ from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.training import TrainingResult
 from unet_tutorial.widgets._host import BookWidget
-from unet_tutorial.widgets._images import data_url
-from unet_tutorial.widgets._pictures import gray_bytes, jpeg_url, quantize, shrink
+from unet_tutorial.widgets._markup import captioned, html_table, text_table
+from unet_tutorial.widgets._pictures import data_url, gray_bytes, jpeg_url, quantize, shrink
 
 FRAMES = 12
 SIDE = 192
@@ -161,36 +161,26 @@ class TrainingPlayback(BookWidget):
 
     def table(self) -> str:
         """Return the snapshots as text."""
-        rows = [HEAD, *self.rows()]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in rows
-        )
+        return text_table([HEAD, *self.rows()], align=">")
 
     def still(self) -> str:
         """Return the pictures of all snapshots, the charts and a table, as HTML."""
         pictures = [
-            _picture(self.image, "image", "The held-out micrograph."),
-            _picture(self.label, "label", "Its label, membranes dark."),
+            captioned(self.image, "image", "The held-out micrograph."),
+            captioned(self.label, "label", "Its label, membranes dark."),
         ]
         for frame in self.frames:
             words = f"step {frame['step']}"
             alternative = f"Prediction after {words}: pixel error {frame['error']:.3f}."
-            pictures.append(_picture(frame["picture"], words, alternative))
-        scopes = "".join(f'<th scope="col">{words}</th>' for words in HEAD)
-        rows = "\n".join(
-            f'<tr><th scope="row">{step}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-            for step, *cells in self.rows()
-        )
+            pictures.append(captioned(frame["picture"], words, alternative))
         charts = "\n".join(f'<div style="max-width:24rem">{chart}</div>' for chart in self.charts)
         return (
             '<figure style="margin:0"><div style="display:grid;gap:0.5rem;'
             'grid-template-columns:repeat(auto-fill,minmax(5.5rem,1fr))">\n'
             + "\n".join(pictures)
             + f"\n</div>\n{charts}\n<figcaption>One held-out image, and what the network made of "
-            "it as its training went on.</figcaption></figure>\n<table><caption>The steps that are "
-            f"shown</caption>\n<thead><tr>{scopes}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
+            "it as its training went on.</figcaption></figure>\n"
+            + html_table("The steps that are shown", HEAD, self.rows())
         )
 
 
@@ -270,10 +260,3 @@ def _pictures(snapshots: Sequence[np.ndarray]) -> list[str]:
         if sum(map(len, addresses)) <= LARGEST:
             break
     return addresses
-
-
-def _picture(address: str, words: str, alternative: str) -> str:
-    return (
-        f'<div>{words}<br><img alt="{html.escape(alternative)}" src="{address}" '
-        'style="width:100%"></div>'
-    )
