@@ -13,9 +13,11 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import ipywidgets
 import nbformat
 import pytest
 from conftest import ROOT
+from IPython.core.interactiveshell import InteractiveShell
 from test_widgets import NAMES, act, make
 
 from unet_tutorial.widgets import ShapeExplorer
@@ -211,6 +213,15 @@ def test_every_widget_lives_in_such_a_frame(browser: Any, name: str) -> None:
     assert len(changed) >= 1, "the manager was told what the hand did"
     assert complaints == []
     page.close()
+
+
+def test_ipywidgets_7_shows_the_bundle_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def display_of_version_7(self: Any) -> None:
+        raise AssertionError("the bundle was passed over")
+
+    monkeypatch.setattr(ipywidgets.Widget, "_ipython_display_", display_of_version_7, raising=False)
+    data, _ = InteractiveShell.instance().display_formatter.format(ShapeExplorer())
+    assert data.keys() >= {"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"}
 
 
 @pytest.mark.parametrize("name", NAMES)

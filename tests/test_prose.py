@@ -210,6 +210,9 @@ def test_tables_count_but_neither_figures_nor_progress_nor_code(book: Book) -> N
     figure = {"text/plain": "<Figure size 950x490 with 1 Axes>", "image/png": "64"}
     book.chapter("12, 7, 950, 64, 33", ("x", table), ("x = 33", figure))
     assert book.sources() == ["cell 1", "", "", "", ""]
+    widget = {"text/html": '<div class="unet-widget"><td>12</td></div>', "text/plain": "12"}
+    book.chapter("12", ("x", widget))
+    assert book.sources() == [""]
     progress = nbformat.v4.new_output("stream", name="stderr", text="100%")
     notebook = nbformat.read(book.root / "book" / "a.ipynb", as_version=4)
     notebook.cells = [

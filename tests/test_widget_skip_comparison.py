@@ -57,7 +57,8 @@ def test_wrong_pixels_are_colored_and_no_others():
 def test_maps_are_stored_dark_where_membrane_is_likely():
     for network in comparison().networks:
         shown = read_url(network["map"]) / 255
-        assert np.abs(shown - (1 - PREDICTIONS[network["name"]])).max() < 1 / 100
+        half_a_step = 1 / 2 / 31 + 1 / 255  # of 32 grays, rounded to bytes
+        assert np.abs(shown - (1 - PREDICTIONS[network["name"]])).max() < half_a_step
     assert (read_url(comparison().label) == np.where(LABEL, 0, 255)).all()
 
 
@@ -158,19 +159,19 @@ def test_the_border_separates_the_two_networks(open_widget: OpenWidget):
     says(page, "left: concat, ")
     shown = {name: 255 * (1 - prediction) for name, prediction in PREDICTIONS.items()}
     picture = seen(page)[..., 0]
-    assert np.abs(picture[:, :38] - shown["concat"][:, :38]).max() < 4
-    assert np.abs(picture[:, 42:] - shown["none"][:, 42:]).max() < 4
+    assert np.abs(picture[:, :38] - shown["concat"][:, :38]).max() < 5  # 32 grays
+    assert np.abs(picture[:, 42:] - shown["none"][:, 42:]).max() < 5  # 32 grays
 
     slider = page.get_by_role("slider", name="wipe")
     slider.focus()
     page.keyboard.press("Home")
     says(page, "Border at 0%")
-    assert np.abs(seen(page)[:, 2:, 0] - shown["none"][:, 2:]).max() < 4
+    assert np.abs(seen(page)[:, 2:, 0] - shown["none"][:, 2:]).max() < 5  # 32 grays
     page.keyboard.press("End")
     says(page, "Border at 100%")
     page.get_by_role("combobox", name="left").select_option("add")
     says(page, "left: add, ")
-    assert np.abs(seen(page)[:, :-2, 0] - shown["add"][:, :-2]).max() < 4
+    assert np.abs(seen(page)[:, :-2, 0] - shown["add"][:, :-2]).max() < 5  # 32 grays
     assert page.complaints == []
 
 

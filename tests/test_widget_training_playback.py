@@ -250,8 +250,8 @@ def test_a_change_from_python_is_shown_until_the_widget_is_closed(open_widget: O
     page = open_widget(widget)
     page.evaluate(
         """() => {
-          const state = document.querySelector("script[type='application/json']").textContent;
-          globalThis.model = UNetBook.staticModel(JSON.parse(state));
+          const state = UNetBook.stateOf(document.querySelector(".unet-widget"));
+          globalThis.model = UNetBook.staticModel(state);
           const live = document.querySelector(".unet-widget-live");
           live.replaceChildren();
           globalThis.close = UNetBook.widgets["training-playback"](model, live);

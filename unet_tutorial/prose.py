@@ -228,8 +228,13 @@ def _read_pages(root: Path) -> Iterator[_Page]:
 
 
 def _shown(output: dict[str, Any]) -> str:
-    """Return the words of an output; <Figure size 950x490> is none, nor is progress on stderr."""
+    """Return the words of an output; <Figure size 950x490> is none, nor is progress on stderr.
+
+    A widget shows hundreds of numbers that no sentence is about: they are no source.
+    """
     data = output.get("data", {})
+    if 'class="unet-widget"' in "".join(data.get("text/html", "")):
+        return ""
     plain = "".join(output.get("text", "")) + "".join(data.get("text/plain", ""))
     table = re.sub(r"(?s)<style.*?</style>|<[^>]*>", " ", "".join(data.get("text/html", "")))
     table = html.unescape(table)

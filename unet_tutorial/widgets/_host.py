@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
@@ -94,6 +95,9 @@ class BookWidget(anywidget.AnyWidget):
     front_end: ClassVar[str] = ""
     scripts: ClassVar[tuple[str, ...]] = ("core.js",)
 
+    # Colab's ipywidgets 7.7 displays by this method, and would pass the bundle below over.
+    _ipython_display_ = None
+
     def __init_subclass__(cls, **options: Any) -> None:
         """Put the module together: the shared files, the widget's own, and an export."""
         # Adding traits to an instance makes a subclass behind the scenes: it names nothing itself.
@@ -136,11 +140,15 @@ class BookWidget(anywidget.AnyWidget):
 
     def static_html(self) -> str:
         """Return what a page without a kernel shows."""
+        still = self.still()
         # "</" would end the script element.
         state = json.dumps(self.state(), ensure_ascii=False, sort_keys=True).replace("</", "<\\/")
+        # A picture that stands in both is stored once: the state names the still one by number.
+        for number, address in enumerate(re.findall(r'<img [^>]*?src="([^"]*)"', still)):
+            state = state.replace(f'"{address}"', f'"img:{number}"')
         return (
             f'<div class="unet-widget" data-widget="{html.escape(self.front_end)}">\n'
-            f'<div class="unet-widget-still">\n{self.still()}\n</div>\n'
+            f'<div class="unet-widget-still">\n{still}\n</div>\n'
             f'<script type="application/json">{state}</script>\n</div>'
         )
 

@@ -9,7 +9,7 @@ import torch
 import traitlets
 
 from unet_tutorial.plots import u_svg
-from unet_tutorial.shapes import ShapeTrace, trace_shapes
+from unet_tutorial.shapes import ShapeTrace, Stage, trace_shapes
 from unet_tutorial.unet import SizeError, UNet
 from unet_tutorial.widgets._host import BookWidget
 from unet_tutorial.widgets._markup import html_table
@@ -96,7 +96,8 @@ class ShapeExplorer(BookWidget):
     def table(self) -> str:
         """Return the stages as plain text, or why there are none."""
         try:
-            return str(self.trace())
+            trace = self.trace()
+            return str(ShapeTrace(trace.input, tuple(self._shown(trace))))
         except SizeError as error:
             return str(error)
 
@@ -106,8 +107,7 @@ class ShapeExplorer(BookWidget):
             trace = self.trace()
         except SizeError as error:
             return f"<p>{html.escape(str(error))}</p>"
-        kinds = _VIEWS[self.view]
-        shown = [stage for stage in trace if stage.name.startswith(kinds)]
+        shown = self._shown(trace)
         head = ("stage", "operation", "output C×H×W", "parameters", "GMAC", "MB")
         rows = [
             (
@@ -127,6 +127,10 @@ class ShapeExplorer(BookWidget):
             f"multiply-adds, {trace.activation_bytes / 1e6:.1f} MB of maps"
         )
         return f"{u_svg(trace, built=built, label=words)}\n{html_table(totals, head, rows)}"
+
+    def _shown(self, trace: ShapeTrace) -> list[Stage]:
+        """Return the stages of the view."""
+        return [stage for stage in trace if stage.name.startswith(_VIEWS[self.view])]
 
 
 def explore(model: UNet, size: tuple[int, int], **options: Any) -> ShapeExplorer:

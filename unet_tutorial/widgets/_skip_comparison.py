@@ -14,8 +14,8 @@ from unet_tutorial.widgets._markup import captioned, html_table, text_table
 from unet_tutorial.widgets._pictures import data_url, overlay_url, quantize
 
 LONGEST = 384  # pixels; every pixel is kept, so a larger image would make a heavy page
-STILL_SIDE = 192
-GRAYS = 64  # brightness steps of a stored map
+STILL_SIDE = 128
+GRAYS = 32  # brightness steps of a stored map
 HEAD = ("network", "wrong", "missed", "invented")
 
 

@@ -30,17 +30,22 @@ UNetBook.staticModel = (state) => {
   };
 };
 
+// The state that is stored in a page. A picture that is shown without script too is stored there.
+UNetBook.stateOf = (place) => {
+  const stills = place.querySelectorAll(".unet-widget-still img");
+  const text = place.querySelector("script[type='application/json']").textContent;
+  return JSON.parse(text, (_, value) => (/^img:\d+$/.test(value) ? stills[value.slice(4)].src : value));
+};
+
 // Bring the widgets of a page to life. What stood there without script stays in the page, hidden.
 UNetBook.boot = (root = document) => {
   for (const place of root.querySelectorAll(".unet-widget[data-widget]:not([data-live])")) {
     const mount = UNetBook.widgets[place.dataset.widget];
     if (!mount) continue;
     place.dataset.live = "";
-    const state = JSON.parse(place.querySelector("script[type='application/json']").textContent);
-    const still = place.querySelector(".unet-widget-still");
     const live = UNetBook.html("div", { class: "unet-widget-live" });
-    mount(UNetBook.staticModel(state), live);
-    still.hidden = true;
+    mount(UNetBook.staticModel(UNetBook.stateOf(place)), live);
+    place.querySelector(".unet-widget-still").hidden = true;
     place.append(live);
   }
 };

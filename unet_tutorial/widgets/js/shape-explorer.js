@@ -87,9 +87,9 @@
     });
     const { boxes, arrows, extent } = place(state, shown, view);
     const scale = 900 / extent[0];
-    const X = (x) => (10 + x * scale).toFixed(1);
+    const X = (x) => (20 + x * scale).toFixed(1);
     const Y = (y) => (22 + y * scale).toFixed(1);
-    const size = [920, Math.ceil(22 + extent[1] * scale + 26)];
+    const size = [940, Math.ceil(22 + extent[1] * scale + 26)];
     const picture = svg("svg", {
       viewBox: `0 0 ${size.join(" ")}`,
       role: "group",
@@ -156,7 +156,7 @@
         const left = joined ? X(last.left) : x;
         if (!/^(pool|skip)/.test(owner))
           group.append(svg("text", { ...words, x: left, y: Number(Y(last.top)) - 4 }, String(count)));
-        if (!/^(up|skip)/.test(owner))
+        if (!/^(up|skip|dec1)/.test(owner)) // the last map of dec1 is as large as the output beside it
           group.append(svg("text", { x, y: Number(Y(last.top + last.height)) + 13, ...words }, square));
       }
       picture.append(group);
