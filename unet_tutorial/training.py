@@ -9,18 +9,31 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unet_tutorial.augmentation import random_crops
+from unet_tutorial.augmentation import change_gray, random_crops
+from unet_tutorial.checkpoints import (
+    CheckpointError,
+    read_checkpoint,
+    restore_training,
+    training_state,
+    write_checkpoint,
+)
 from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.devices import Precision, autocast, choose_device, choose_precision
 from unet_tutorial.inference import predict
-from unet_tutorial.losses import cross_entropy, soft_dice_loss
+from unet_tutorial.losses import (
+    balanced_class_weights,
+    border_weight_map,
+    cross_entropy,
+    soft_dice_loss,
+)
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.unet import UNet, check_size
 
@@ -43,8 +56,16 @@ class TrainingConfig:
         AdamW's decoupled weight decay.
     loss : {"cross-entropy", "cross-entropy+dice"}
         See `unet_tutorial.losses`.
+    balanced : bool
+        Whether classes count alike in the cross-entropy, however many pixels they have.
+    border_weight : float
+        The w0 of the paper's weight map for background between close cells; 0 for none. It needs
+        ``data.instances``. See `unet_tutorial.losses.border_weight_map`.
     flips_and_turns : bool
         Whether crops are flipped and turned by quarters at random.
+    elastic, rotation, gray : float, bool, float
+        Bending in pixels, turning by any angle, changes of gray; none by default. See
+        `unet_tutorial.augmentation.random_crops`.
     precision : {"auto", "float32", "bfloat16", "float16"}
         Of the convolutions; weights and sums stay in float32. See `unet_tutorial.devices`.
     device : str
@@ -54,6 +75,8 @@ class TrainingConfig:
     validate_every, snapshot_every : int
         Steps between two validation scores, and between two stored predictions of the first
         held-out image; 0 for none.
+    checkpoint_every : int
+        Steps between two checkpoints, where `fit` is given a file for them; 0 for a tenth of all.
     """
 
     steps: int = 300
@@ -62,17 +85,26 @@ class TrainingConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     loss: Literal["cross-entropy", "cross-entropy+dice"] = "cross-entropy"
+    balanced: bool = False
+    border_weight: float = 0.0
     flips_and_turns: bool = True
+    elastic: float = 0.0
+    rotation: bool = False
+    gray: float = 0.0
     precision: Precision = "auto"
     device: str = "auto"
     seed: int = 0
     validate_every: int = 0
     snapshot_every: int = 0
+    checkpoint_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "crop_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be an integer of at least 1: {getattr(self, name)}")
+        for name in ("border_weight", "elastic", "gray"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.loss not in ("cross-entropy", "cross-entropy+dice"):
@@ -163,6 +195,7 @@ def fit(
     config: TrainingConfig | None = None,
     *,
     report: Callable[[str], Any] | None = print,
+    checkpoint: str | Path | None = None,
 ) -> TrainingResult:
     """Train a network on the training images of a data set.
 
@@ -176,6 +209,10 @@ def fit(
         Settings; by default ``TrainingConfig()``.
     report : callable, optional
         Gets about ten lines of progress, with loss and speed. None for silence.
+    checkpoint : str or Path, optional
+        File for the state of the training, written every ``config.checkpoint_every`` steps and at
+        its end. If it exists, the training goes on from there, and on a CPU ends with the same
+        weights, bit for bit, as if it had never been interrupted.
 
     Returns
     -------
@@ -186,6 +223,7 @@ def fit(
     ------
     ValueError
         If the data do not suit the network or the crop size: before anything is trained.
+        `unet_tutorial.checkpoints.CheckpointError`, if the checkpoint is that of another training.
     NonFiniteLossError
         If the loss is no longer a number; the message names the step and the likely causes.
 
@@ -211,6 +249,7 @@ def fit(
     precision = choose_precision(device, config.precision)
     result = TrainingResult(model, config, str(device), precision)
     images, labels = _tensors(data.training, model, config, device)
+    weights = _class_weights(data.training, config, device)
     chance = torch.Generator().manual_seed(config.seed)
     held_out = data.validation
 
@@ -227,10 +266,14 @@ def fit(
     # float16 has no room for small gradients: they are scaled up, and the step scales them down.
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     losses: list[Tensor] = []
+    parts = (model, optimizer, schedule, scaler, chance)
+    file = Path(checkpoint) if checkpoint else None
 
     with _repeatable(config.seed, device):
+        if file and file.exists():
+            _resume(file, parts, result, losses, report)
         try:
-            for step in range(1, config.steps + 1):
+            for step in range(len(losses) + 1, config.steps + 1):
                 started = time.perf_counter()
                 crops, truth = random_crops(
                     images,
@@ -239,10 +282,15 @@ def fit(
                     number=config.batch_size,
                     generator=chance,
                     flips_and_turns=config.flips_and_turns,
+                    elastic=config.elastic,
+                    rotation=config.rotation,
                 )
+                crops, weight_map = _split(crops, model.in_channels)
+                if config.gray:
+                    crops = change_gray(crops, config.gray, chance)
                 with autocast(device, precision):
                     logits = model(crops.contiguous(memory_format=torch.channels_last))
-                loss = _loss(logits, truth, config)
+                loss = _loss(logits, truth, config, weights, weight_map)
                 optimizer.zero_grad()
                 scaler.scale(loss).backward()
                 result.learning_rates.append(float(schedule.get_last_lr()[0]))
@@ -265,6 +313,9 @@ def fit(
                     result.snapshots.append(_snapshot(model, held_out, step))
                 if report and (last or step % max(1, config.steps // 10) == 0):
                     report(_progress(result, losses, step))
+                every = config.checkpoint_every or max(1, config.steps // 10)
+                if file and _due(step, every, last):
+                    _save(file, parts, result, losses)
         except KeyboardInterrupt:
             result.interrupted = True
             if report:
@@ -311,11 +362,79 @@ def _due(step: int, every: int, last: bool) -> bool:
     return last or (every > 0 and step % every == 0)
 
 
-def _loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
-    loss = cross_entropy(logits, labels)
+def _loss(
+    logits: Tensor,
+    labels: Tensor,
+    config: TrainingConfig,
+    class_weights: Tensor | None,
+    weight_map: Tensor | None,
+) -> Tensor:
+    loss = cross_entropy(logits, labels, class_weights=class_weights, weight_map=weight_map)
     if config.loss == "cross-entropy+dice":
         loss = loss + soft_dice_loss(logits, labels)
     return loss
+
+
+def _class_weights(
+    data: SegmentationData, config: TrainingConfig, device: torch.device
+) -> Tensor | None:
+    if not config.balanced:
+        return None
+    return torch.from_numpy(balanced_class_weights(data.labels, data.num_classes)).to(device)
+
+
+def _split(crops: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """Take the weight map off the crops, if it came along as their last channel."""
+    return (crops[:, :channels], crops[:, channels] if crops.shape[1] > channels else None)
+
+
+def _save(file: Path, parts: tuple[Any, ...], result: TrainingResult, losses: list[Tensor]) -> None:
+    tensors, notes = training_state(*parts)
+    tensors["losses"] = torch.stack(losses).float() if losses else torch.zeros(0)
+    for step, probabilities in result.snapshots:
+        tensors[f"snapshot.{step}"] = torch.from_numpy(probabilities)
+    notes |= {
+        "config": asdict(result.config),
+        "precision": result.precision,
+        "learning_rates": result.learning_rates,
+        "validations": [asdict(scores) for scores in result.validations],
+        "seconds": result.seconds,
+    }
+    write_checkpoint(file, tensors, notes)
+
+
+def _resume(
+    file: Path,
+    parts: tuple[Any, ...],
+    result: TrainingResult,
+    losses: list[Tensor],
+    report: Callable[[str], Any] | None,
+) -> None:
+    tensors, notes = read_checkpoint(file)
+    now = asdict(result.config) | {"precision": result.precision}
+    then = notes["config"] | {"precision": notes["precision"]}
+    differing = [
+        f"{name} {then.get(name)!r}, now {now[name]!r}"
+        for name in now
+        if name not in ("device", "checkpoint_every") and then.get(name) != now[name]
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{file} belongs to a training with other settings ({'; '.join(differing)}): go on "
+            "with the same settings, or give another file"
+        )
+    restore_training(tensors, notes, *parts)
+    device = next(parts[0].parameters()).device
+    losses.extend(tensors["losses"].to(device))
+    result.learning_rates.extend(notes["learning_rates"])
+    result.validations.extend(Validation(**scores) for scores in notes["validations"])
+    snapshots = [name for name in tensors if name.startswith("snapshot.")]
+    result.snapshots.extend(
+        sorted((int(name.split(".")[1]), tensors[name].numpy()) for name in snapshots)
+    )
+    result.seconds = notes["seconds"]
+    if report:
+        report(f"going on after step {len(losses)} of {result.config.steps}, from {file}")
 
 
 def _tensors(
@@ -344,8 +463,20 @@ def _tensors(
                 f"{model.num_classes} classes: labels are class indices, 0 to "
                 f"{model.num_classes - 1} (a mask of 0 and 255 becomes labels with mask > 0)"
             )
+    images = list(data.images)
+    if config.border_weight:
+        if data.instances is None:
+            raise ValueError(
+                f"border_weight needs a number for every cell, and {data.name} has none: fill "
+                "data.instances, for instance with skimage.measure.label(labels == 0)"
+            )
+        # It travels as one more channel, so that it is cut, turned and bent with its image.
+        images = [
+            np.concatenate([image, border_weight_map(cells, w0=config.border_weight)[None]])
+            for image, cells in zip(images, data.instances, strict=True)
+        ]
     return (
-        [torch.from_numpy(np.ascontiguousarray(image)).to(device) for image in data.images],
+        [torch.from_numpy(np.ascontiguousarray(image)).to(device) for image in images],
         [torch.from_numpy(mask.astype(np.int64)).to(device) for mask in data.labels],
     )
 
