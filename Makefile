@@ -49,7 +49,9 @@ lint: $(VENV)/.installed-test  ## Style and types
 	@$(bin)/mypy
 
 unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site
-	@$(bin)/python -m pytest tests unet_tutorial
+	@# Side by side with one thread each: two trainings of two threads would wait for each other.
+	@OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -q -m "not alone" tests unet_tutorial
+	@$(bin)/python -m pytest -q -m alone tests
 
 notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts with the stored ones
 	@$(bin)/python -m pytest --nbval book

@@ -176,7 +176,7 @@ def test_hand_and_keyboard_change_the_network(open_widget: OpenWidget) -> None:
     totals = page.get_by_text("All: ")
     assert "31,030,658 parameters" in totals.inner_text()
     page.get_by_role("slider", name="depth").press("ArrowLeft")
-    page.get_by_text(f"All: {DEPTH_3}").wait_for()
+    page.get_by_text(f"All: {DEPTH_3}").first.wait_for()
     page.get_by_role("button", name="paper, 572").click()
     page.get_by_text("572×572 → 388×388").wait_for()
     page.get_by_role("button", name="skip1").click()
@@ -214,11 +214,11 @@ def test_a_size_that_does_not_fit_breaks_the_joint_and_can_be_repaired(
 def test_the_address_holds_the_state(open_widget: OpenWidget) -> None:
     page = open_widget(ShapeExplorer())
     page.get_by_role("slider", name="depth").press("ArrowLeft")
-    page.get_by_text(f"All: {DEPTH_3}").wait_for()
+    page.get_by_text(f"All: {DEPTH_3}").first.wait_for()
     address = page.url
     assert "depth:3" in address
     again = open_widget(ShapeExplorer(), hash="#" + address.split("#")[1])
-    again.get_by_text(f"All: {DEPTH_3}").wait_for()
+    again.get_by_text(f"All: {DEPTH_3}").first.wait_for()
 
 
 def test_without_script_the_figure_and_the_table_stand(open_widget: OpenWidget) -> None:

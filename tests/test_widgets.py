@@ -188,6 +188,7 @@ def test_every_control_has_a_name_and_is_reached_by_keyboard(
     assert reached >= controls.count() - roving, "Tab passes over a control"
 
 
+@pytest.mark.alone
 @by_name
 def test_a_step_is_drawn_within_a_frame(open_widget: OpenWidget, name: str) -> None:
     page = open_widget(make(name))
