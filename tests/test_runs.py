@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -613,7 +614,13 @@ def test_a_few_nuclei_are_learned_from_the_folders_alone(tmp_path, monkeypatch):
     root = os.environ.get("UNET_TUTORIAL_DATA")
     if not root or not (Path(root) / "nuclei/train").is_dir():
         pytest.skip("no nuclei: set UNET_TUTORIAL_DATA")
-    monkeypatch.undo()
+    wider = runs.choose_settings
+
+    def half(data, **options):
+        network, config = wider(data, **options)
+        return {**network, "base_channels": 8}, replace(config, batch_size=4, learning_rate=1e-2)
+
+    monkeypatch.setattr(runs, "choose_settings", half)
     for part, number in (("train", 8), ("val", 3)):
         for kind in ("image", "label"):
             (tmp_path / part / kind).mkdir(parents=True)
@@ -622,11 +629,11 @@ def test_a_few_nuclei_are_learned_from_the_folders_alone(tmp_path, monkeypatch):
                 os.symlink(Path(root) / "nuclei" / part / name, tmp_path / part / name)
     said = []
     run = train_run(
-        find_folders(tmp_path), tmp_path / "run", steps=20, device="cpu", report=said.append
+        find_folders(tmp_path), tmp_path / "run", steps=60, device="cpu", report=said.append
     )
     assert "masks are instance numbers" in said[0]
     found = predict_files(run, [tmp_path / "val/image"], tmp_path / "out", report=quiet)
     assert found == []
     masks = [np.asarray(Image.open(tmp_path / f"out/{k:03d}.png")) for k in range(3)]
     truth = [np.asarray(Image.open(tmp_path / f"val/label/{k:03d}.png")) > 0 for k in range(3)]
-    assert dice(np.stack(masks), np.stack(truth)) > 0.4
+    assert dice(np.stack(masks), np.stack(truth)) > 0.7

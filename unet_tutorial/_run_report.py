@@ -76,7 +76,7 @@ def write_report(
     scores : sequence of Score
         One for each.
     """
-    name = html.escape(about["data"]["name"])
+    name = html.escape(about["name"])
     parts = [f"<h1>{name}: how good is this network?</h1>", _lead(about), _curves(about)]
     if scores:
         order = sorted(range(len(scores)), key=lambda index: scores[index].mean_dice)

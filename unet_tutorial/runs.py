@@ -284,7 +284,7 @@ def train_run(
         config = replace(config, batch_size=2)
     torch.manual_seed(seed)
     model = UNet(data.in_channels, data.num_classes, **options)
-    about = _about(own, model, config)
+    about = {"name": out.resolve().name, **_about(own, model, config)}
     if before is not None:
         _must_agree(out, before, about)
         report(f"{out}: an unfinished training of these images; it goes on")
