@@ -428,7 +428,7 @@ def is_soft(mask: np.ndarray) -> bool:
 
     Examples
     --------
-    >>> is_soft(np.repeat([[0, 0, 0, 90, 255, 255, 250, 255]], 8, axis=0))
+    >>> is_soft(np.repeat([[0, 0, 0, 60, 128, 190, 255, 255]], 8, axis=0))
     True
     >>> is_soft(np.repeat([[0, 0, 0, 255, 255, 255, 255, 255]], 8, axis=0))
     False
