@@ -1,6 +1,5 @@
 """A run folder is whole or not there, goes on as what it was, and predicts as it was trained."""
 
-import inspect
 import json
 import os
 import re
@@ -28,10 +27,8 @@ from unet_tutorial.runs import (
     predict_files,
     train_run,
 )
-from unet_tutorial.training import fit
 
 SIZE = (40, 48)
-RESUMABLE = "checkpoint" in inspect.signature(fit).parameters
 
 
 def pair(seed, size=SIZE, dtype=np.uint8, bright=150):
@@ -134,7 +131,8 @@ def test_both_sets_get_one_scale_one_meaning_and_names_that_differ(tmp_path):
     assert own.full_scale == 4095
     assert own.data.image_names == ("0", "1", "2", "validation/0", "validation/1")
     assert own.data.validation_indices == (3, 4)
-    assert own.data.images[0].max() * 4095 == tifffile.imread(dim.images / "0.tif").max()
+    assert own.even  # the second set is many times as bright
+    assert all(np.quantile(image, 0.999) == pytest.approx(1) for image in own.data.images)
 
 
 def test_what_is_wrong_in_both_sets_is_in_one_error(tmp_path):
@@ -599,6 +597,26 @@ def test_new_images_are_scaled_as_those_of_the_training(tmp_path):
     )
 
 
+def test_brightness_is_evened_out_where_it_differs_and_in_new_images_too(tmp_path):
+    fill(tmp_path / "data", 3)
+    folders = fill(tmp_path / "data", 3, start=3, bright=10)
+    run = train_run(folders, tmp_path / "run", steps=1, device="cpu", report=quiet)
+    assert "brightness differs: each image divided by its own" in run.about["data"]["rules"]
+    image, _ = pair(9)
+    write(tmp_path / "bright.png", image)
+    write(tmp_path / "dim.tif", (image / 255 / 4).astype(np.float32))
+    again = Run.load(run.folder)
+    bright, dim = again.read(tmp_path / "bright.png"), again.read(tmp_path / "dim.tif")
+    assert np.allclose(bright, dim, atol=1e-6)
+    assert np.quantile(bright, 0.999) == pytest.approx(1)
+
+
+def test_images_of_like_brightness_stay_as_they_are(tmp_path):
+    own = read_own(fill(tmp_path, 3))
+    assert not own.even
+    assert own.data.images[0].max() * 255 == pytest.approx(pair(0)[0].max())
+
+
 def test_gray_for_color_and_color_without_color_are_understood(tmp_path):
     gray = pair(1)[0]
     write(tmp_path / "gray.png", gray)
@@ -618,7 +636,7 @@ def test_a_few_nuclei_are_learned_from_the_folders_alone(tmp_path, monkeypatch):
 
     def half(data, **options):
         network, config = wider(data, **options)
-        return {**network, "base_channels": 8}, replace(config, batch_size=4, learning_rate=1e-2)
+        return {**network, "base_channels": 8}, replace(config, crop_size=64, learning_rate=1e-2)
 
     monkeypatch.setattr(runs, "choose_settings", half)
     for part, number in (("train", 8), ("val", 3)):
@@ -629,7 +647,7 @@ def test_a_few_nuclei_are_learned_from_the_folders_alone(tmp_path, monkeypatch):
                 os.symlink(Path(root) / "nuclei" / part / name, tmp_path / part / name)
     said = []
     run = train_run(
-        find_folders(tmp_path), tmp_path / "run", steps=60, device="cpu", report=said.append
+        find_folders(tmp_path), tmp_path / "run", steps=150, device="cpu", report=said.append
     )
     assert "masks are instance numbers" in said[0]
     found = predict_files(run, [tmp_path / "val/image"], tmp_path / "out", report=quiet)

@@ -110,6 +110,7 @@ class Own(NamedTuple):
 
     data: SegmentationData
     full_scale: int  # what 16-bit images were divided by; 0 if there is none
+    even: bool  # whether every image was brought to its own brightness, see `even_out`
     mask_values: MaskValues  # as it was decided
     rules: tuple[str, ...]  # what was decided, for people
 
@@ -160,6 +161,12 @@ def read_own(
         where += f", {second.images} and {second.masks}"
     problems += _folder._check_agreement(pairs)
     scaled, scale_rules = _folder._scale(pairs, problems)
+    # Read before the division: the rule ends with the number for new images as well.
+    full_scale = int(scale_rules[0].rsplit(" ", 1)[1]) if scale_rules else 0
+    even = brightness_differs(scaled)
+    if even:
+        scaled = tuple(map(even_out, scaled))
+        scale_rules = (*scale_rules, "brightness differs: each image divided by its own")
     meaning = decide([pair.mask for pair in pairs]) if mask_values == "auto" else mask_values
     labels, instances, used, rule = _folder._interpret(pairs, meaning, problems)
     if problems:
@@ -179,9 +186,35 @@ def read_own(
         instances=instances,
         terms="Yours.",
     )
-    # The rule of the scale ends with its number, which new images must be divided by as well.
-    full_scale = int(scale_rules[0].rsplit(" ", 1)[1]) if scale_rules else 0
-    return Own(data, full_scale, meaning, (rule, *scale_rules))
+    return Own(data, full_scale, even, meaning, (rule, *scale_rules))
+
+
+def brightness_of(image: np.ndarray) -> float:
+    """Tell how bright an image is: the value that 1 of 1000 is above; more than 0."""
+    return max(float(np.quantile(image, 0.999)), 1e-4)
+
+
+def brightness_differs(images: Sequence[np.ndarray]) -> bool:
+    """Tell whether one image is more than twice as bright as another, as in fluorescence.
+
+    Examples
+    --------
+    >>> brightness_differs([np.full((1, 8, 8), 0.2), np.full((1, 8, 8), 0.5)])
+    True
+    """
+    shades = [brightness_of(image) for image in images if image.max() > 0]
+    return bool(shades) and max(shades) > 2 * min(shades)
+
+
+def even_out(image: np.ndarray) -> np.ndarray:
+    """Divide an image by its brightness, so that exposure and stain count no longer.
+
+    Examples
+    --------
+    >>> even_out(np.full((1, 8, 8), 0.25, np.float32)).max().item()
+    1.0
+    """
+    return (image / brightness_of(image)).astype(np.float32)
 
 
 def decide(masks: Sequence[np.ndarray]) -> MaskValues:
@@ -249,7 +282,7 @@ def _held_out(folders: Folders, names: tuple[str, ...], first: int, where: str) 
     return tuple(range(first - number, first))
 
 
-def read_image(file: Path, *, channels: int, full_scale: int = 0) -> np.ndarray:
+def read_image(file: Path, *, channels: int, full_scale: int = 0, even: bool = False) -> np.ndarray:
     """Read an image for a trained network, scaled as those that it was trained on.
 
     Parameters
@@ -261,6 +294,8 @@ def read_image(file: Path, *, channels: int, full_scale: int = 0) -> np.ndarray:
         asked, a color image without color becomes gray.
     full_scale : int
         What 16-bit images are divided by; 0 if the network has seen none.
+    even : bool
+        Whether every image is brought to its own brightness.
 
     Returns
     -------
@@ -272,6 +307,11 @@ def read_image(file: Path, *, channels: int, full_scale: int = 0) -> np.ndarray:
     ValueError
         If it cannot be read or is of another kind than what the network knows.
     """
+    pages = _scaled_pages(file, channels, full_scale)
+    return np.stack([even_out(page) for page in pages]) if even else pages
+
+
+def _scaled_pages(file: Path, channels: int, full_scale: int) -> np.ndarray:
     if not file.is_file():
         raise ValueError("no such file")
     if file.suffix.lower() not in _folder.READABLE:

@@ -7,7 +7,6 @@ is there as long as the training has not ended.
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import zlib
@@ -92,6 +91,9 @@ class Run:
     full_scale : int
         What 16-bit images are divided by; 0 if it was trained on none. 8-bit images are divided
         by 255.
+    even : bool
+        Whether every image is divided by its own brightness first, because those of the training
+        differed in it.
     about : dict
         All of ``run.json``: settings, versions, curves, scores.
     """
@@ -100,6 +102,7 @@ class Run:
     model: UNet
     class_names: tuple[str, ...]
     full_scale: int
+    even: bool
     about: dict[str, Any] = field(repr=False)
 
     @classmethod
@@ -137,7 +140,9 @@ class Run:
             raise RunError(
                 f"{folder / MODEL}: not the weights of this network ({error})"
             ) from error
-        return cls(folder, model.eval(), tuple(about["classes"]), about["full_scale"], about)
+        return cls(
+            folder, model.eval(), tuple(about["classes"]), about["full_scale"], about["even"], about
+        )
 
     def read(self, file: str | Path) -> np.ndarray:
         """Read an image file as the network wants it: (pages, C, H, W) float32.
@@ -147,7 +152,9 @@ class Run:
         ValueError
             If it cannot be read, or is of another kind than the images of the training.
         """
-        return read_image(Path(file), channels=self.model.in_channels, full_scale=self.full_scale)
+        return read_image(
+            Path(file), channels=self.model.in_channels, full_scale=self.full_scale, even=self.even
+        )
 
 
 def choose_settings(
@@ -295,10 +302,7 @@ def train_run(
         f"{options['depth']}; {config.steps} steps of {config.batch_size} crops of "
         f"{config.crop_size}×{config.crop_size} on {where}"
     )
-    # Checkpoints came to `fit` later than runs did.
-    resumable = "checkpoint" in inspect.signature(fit).parameters
-    more: dict[str, Any] = {"checkpoint": out / CHECKPOINT} if resumable else {}
-    result = fit(model, data, config, report=report, **more)
+    result = fit(model, data, config, report=report, checkpoint=out / CHECKPOINT)
     if result.interrupted and not result.steps_done:
         raise KeyboardInterrupt
     model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -343,7 +347,7 @@ def _finish(
         (out / CHECKPOINT).unlink(missing_ok=True)
     for line in _summary(out, about):
         report(line)
-    return Run(out, result.model.eval(), own.data.class_names, own.full_scale, about)
+    return Run(out, result.model.eval(), own.data.class_names, own.full_scale, own.even, about)
 
 
 def _describe(own: Own) -> str:
@@ -388,6 +392,7 @@ def _about(own: Own, model: UNet, config: TrainingConfig) -> dict[str, Any]:
         },
         "classes": list(own.data.class_names),
         "full_scale": own.full_scale,
+        "even": own.even,
         "mask_values": own.mask_values,
         "training": asdict(config),
         "data": {
@@ -412,7 +417,7 @@ def _checksum(data: SegmentationData) -> int:
 def _must_agree(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Let a training go on only as what it was."""
     differences = []
-    for part in ("network", "training", "classes", "full_scale", "data"):
+    for part in ("network", "training", "classes", "full_scale", "even", "data"):
         old, new = before.get(part), json.loads(json.dumps(now[part]))
         if isinstance(old, dict) and isinstance(new, dict):
             for name in sorted(old.keys() | new.keys()):
