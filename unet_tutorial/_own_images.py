@@ -134,12 +134,13 @@ def read_own(
     *,
     mask_values: MaskValues = "auto",
     class_names: Sequence[str] | None = None,
+    even: bool = False,
 ) -> Own:
     """Read training and validation images as one data set.
 
     Both are scaled by one factor and understood by one rule. Unlike `datasets.from_folder`, masks
     that hold two values, or numbers that are plainly those of objects or plainly those of classes,
-    need no ``mask_values``.
+    need no ``mask_values``. With ``even`` each image is divided by its own brightness (`even_out`).
 
     Raises
     ------
@@ -163,10 +164,9 @@ def read_own(
     scaled, scale_rules = _folder._scale(pairs, problems)
     # Read before the division: the rule ends with the number for new images as well.
     full_scale = int(scale_rules[0].rsplit(" ", 1)[1]) if scale_rules else 0
-    even = brightness_differs(scaled)
     if even:
         scaled = tuple(map(even_out, scaled))
-        scale_rules = (*scale_rules, "brightness differs: each image divided by its own")
+        scale_rules = (*scale_rules, "each image divided by its own brightness")
     meaning = decide([pair.mask for pair in pairs]) if mask_values == "auto" else mask_values
     labels, instances, used, rule = _folder._interpret(pairs, meaning, problems)
     if problems:
@@ -192,18 +192,6 @@ def read_own(
 def brightness_of(image: np.ndarray) -> float:
     """Tell how bright an image is: the value that 1 of 1000 is above; more than 0."""
     return max(float(np.quantile(image, 0.999)), 1e-4)
-
-
-def brightness_differs(images: Sequence[np.ndarray]) -> bool:
-    """Tell whether one image is more than twice as bright as another, as in fluorescence.
-
-    Examples
-    --------
-    >>> brightness_differs([np.full((1, 8, 8), 0.2), np.full((1, 8, 8), 0.5)])
-    True
-    """
-    shades = [brightness_of(image) for image in images if image.max() > 0]
-    return bool(shades) and max(shades) > 2 * min(shades)
 
 
 def even_out(image: np.ndarray) -> np.ndarray:

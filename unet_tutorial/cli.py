@@ -236,6 +236,12 @@ def train(
     classes: Annotated[
         str, typer.Option(help="Names by class index, with commas: background,nucleus.")
     ] = "",
+    even_brightness: Annotated[
+        bool,
+        typer.Option(
+            "--even-brightness", help="Divide each image by its own brightness: exposures differ."
+        ),
+    ] = False,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Gradient steps, instead of a few minutes' worth.")
     ] = None,
@@ -260,6 +266,7 @@ def train(
                 out,
                 mask_values=mask_values,  # type: ignore[arg-type]
                 class_names=[name.strip() for name in classes.split(",")] if classes else None,
+                even=even_brightness,
                 steps=steps,
                 seed=seed,
                 device=device,

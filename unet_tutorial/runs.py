@@ -92,8 +92,7 @@ class Run:
         What 16-bit images are divided by; 0 if it was trained on none. 8-bit images are divided
         by 255.
     even : bool
-        Whether every image is divided by its own brightness first, because those of the training
-        differed in it.
+        Whether every image is divided by its own brightness first.
     about : dict
         All of ``run.json``: settings, versions, curves, scores.
     """
@@ -227,6 +226,7 @@ def train_run(
     *,
     mask_values: MaskValues = "auto",
     class_names: Sequence[str] | None = None,
+    even: bool = False,
     steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -245,6 +245,10 @@ def train_run(
         The run folder; made if it is missing.
     mask_values, class_names
         As in `unet_tutorial.datasets.from_folder`, but more is decided here: see `read_own`.
+    even : bool
+        Whether to divide each image by its own brightness (the value that 1 of 1000 pixels is
+        above): for exposures that differ more than what they show. An image with nothing in it
+        has its noise made bright.
     steps : int, optional
         Gradient steps, instead of `choose_settings`' budget.
     seed : int
@@ -276,7 +280,7 @@ def train_run(
             f"{out}: a finished run, which is not written over; choose another folder, or remove "
             "this one"
         )
-    own = read_own(folders, mask_values=mask_values, class_names=class_names)
+    own = read_own(folders, mask_values=mask_values, class_names=class_names, even=even)
     data = own.data
     report(_describe(own))
     try:
