@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unet_tutorial import __version__
+
+if TYPE_CHECKING:
+    from unet_tutorial._own_images import Folders
 
 app = typer.Typer(
     help="Inside U-Net: the book's tools.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 chapters_app = typer.Typer(help="Run, renew and build the chapters.", no_args_is_help=True)
 app.add_typer(chapters_app, name="chapters")
+data_app = typer.Typer(help="Look after images of your own.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 Root = Annotated[Path, typer.Option(help="Root of a checkout of the book.")]
 
@@ -28,8 +34,14 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (ChapterError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        # What a keyword is in Python is an option here.
+        said = re.sub(r"\b(mask_values|validation)=(['\"]?)(\w+)\2", _as_option, str(error))
+        typer.secho(f"error: {said}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from None
+
+
+def _as_option(keyword: re.Match[str]) -> str:
+    return f"--{keyword[1].replace('_', '-')} {keyword[3]}"
 
 
 def _version(asked: bool) -> None:
@@ -137,6 +149,200 @@ def numbers(
         claims, problems = trace_numbers(root.resolve())
         typer.echo(report(claims, problems, missing=missing))
         if problems or not all(claim.source for claim in claims):
+            raise typer.Exit(1)
+
+
+# --- your own images ------------------------------------------------------------------------------
+
+Data = Annotated[
+    Path | None,
+    typer.Argument(help="Folder with images/ and masks/, or with train/ and val/ that have them."),
+]
+Images = Annotated[Path | None, typer.Option(help="Folder (or TIFF stack) of the images.")]
+Masks = Annotated[Path | None, typer.Option(help="Folder (or TIFF stack) of their masks.")]
+HeldOut = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR|FRACTION",
+        help="Folder with two subfolders named like the others, or the part to hold out; by "
+        "default 0.2, or the val/ of DATA.",
+    ),
+]
+HeldOutImages = Annotated[Path | None, typer.Option(help="Held-out images, named outright.")]
+HeldOutMasks = Annotated[Path | None, typer.Option(help="Held-out masks, named outright.")]
+MaskMeaning = Annotated[
+    str,
+    typer.Option(
+        metavar="binary|classes|instances",
+        help="What the numbers in the masks mean; found out where there is no doubt.",
+    ),
+]
+
+
+def _folders(
+    data: Path | None,
+    images: Path | None,
+    masks: Path | None,
+    validation: str,
+    validation_images: Path | None,
+    validation_masks: Path | None,
+) -> Folders:
+    """Make one thing of the ways to say where images are."""
+    from unet_tutorial._own_images import Folders, beside, find_folders
+
+    if (images is None) != (masks is None):
+        missing = "--masks" if masks is None else "--images"
+        raise ValueError(f"{missing} is missing: images and masks are given together")
+    if (data is None) == (images is None):
+        raise ValueError(
+            "say where the images are: either DATA, a folder with images/ and masks/, or --images "
+            "DIR --masks DIR"
+        )
+    if data is not None:
+        found = find_folders(data)
+    else:
+        assert images is not None  # for the type checker
+        assert masks is not None
+        found = Folders(images, masks)
+    if (validation_images is None) != (validation_masks is None):
+        raise ValueError("--validation-images and --validation-masks are given together")
+    if validation_images is not None and validation_masks is not None:
+        if validation:
+            raise ValueError("give --validation, or --validation-images and --validation-masks")
+        return Folders(found.images, found.masks, Folders(validation_images, validation_masks, 0.0))
+    if not validation:
+        return found
+    try:
+        return Folders(found.images, found.masks, float(validation))
+    except ValueError:
+        pass
+    if not Path(validation).is_dir():
+        raise ValueError(f"--validation {validation}: neither a folder nor a number like 0.2")
+    held_out = beside(Path(validation), found.images, found.masks)
+    return Folders(found.images, found.masks, held_out)
+
+
+@app.command()
+def train(
+    data: Data = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the trained network and its report.")],
+    images: Images = None,
+    masks: Masks = None,
+    validation: HeldOut = "",
+    validation_images: HeldOutImages = None,
+    validation_masks: HeldOutMasks = None,
+    mask_values: MaskMeaning = "auto",
+    classes: Annotated[
+        str, typer.Option(help="Names by class index, with commas: background,nucleus.")
+    ] = "",
+    even_brightness: Annotated[
+        bool,
+        typer.Option(
+            "--even-brightness", help="Divide each image by its own brightness: exposures differ."
+        ),
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Gradient steps, instead of a few minutes' worth.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another network.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; by default the fastest.")] = "auto",
+) -> None:
+    """Train a network on images of your own.
+
+    Stopped with Ctrl-C or killed, the same command goes on. A finished run is not written over.
+
+    Examples: unet-tutorial train nuclei --out runs/nuclei
+
+    unet-tutorial train --images scans --masks drawn --validation 0.3 --out runs/scans
+    """
+    from unet_tutorial.runs import train_run
+
+    with _errors():
+        folders = _folders(data, images, masks, validation, validation_images, validation_masks)
+        try:
+            run = train_run(
+                folders,
+                out,
+                mask_values=mask_values,  # type: ignore[arg-type]
+                class_names=[name.strip() for name in classes.split(",")] if classes else None,
+                even=even_brightness,
+                steps=steps,
+                seed=seed,
+                device=device,
+                report=typer.echo,
+            )
+        except KeyboardInterrupt:
+            typer.echo("stopped by hand; the same command goes on with what is there")
+            raise typer.Exit(130) from None
+        if run.about["status"] == "interrupted":
+            raise typer.Exit(130)
+        typer.echo(f"Use it:\n  unet-tutorial predict --run {out} IMAGE... --out results")
+
+
+@app.command("predict")
+def predict_command(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, or patterns.")
+    ],
+    *,
+    run: Annotated[Path, typer.Option(help="What unet-tutorial train wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+) -> None:
+    """Segment images with a trained network: a mask and an overlay for each.
+
+    The values of a mask are class indices; its palette gives them colors that can be seen. Ends
+    with 1 if an image could not be read, after all others are done.
+
+    Example: unet-tutorial predict --run runs/nuclei new/*.png --out results
+    """
+    from unet_tutorial.runs import Run, predict_files
+
+    with _errors():
+        problems = predict_files(Run.load(run), images, out, overwrite=overwrite, report=typer.echo)
+        for problem in problems:
+            typer.secho(f"error: {problem}", fg=typer.colors.RED, err=True)
+        if problems:
+            raise typer.Exit(1)
+
+
+@data_app.command("check")
+def check_command(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="One folder as for train, or images and masks."),
+    ],
+    validation: HeldOut = "",
+    validation_images: HeldOutImages = None,
+    validation_masks: HeldOutMasks = None,
+    mask_values: MaskMeaning = "auto",
+) -> None:
+    """Find what is wrong with images and masks. Ends with 1 if something must be repaired.
+
+    Examples: unet-tutorial data check nuclei
+
+    unet-tutorial data check scans drawn
+    """
+    from unet_tutorial.clinic import check
+
+    with _errors():
+        if len(folders) > 2:
+            raise ValueError(f"give one folder, or images and masks; got {len(folders)}")
+        data, images, masks = (folders[0], None, None) if len(folders) == 1 else (None, *folders)
+        findings = check(
+            _folders(data, images, masks, validation, validation_images, validation_masks),
+            mask_values=mask_values,  # type: ignore[arg-type]
+        )
+        for finding in findings:
+            typer.echo(f"{finding}\n")
+        repairs = sum(finding.severity == "repair" for finding in findings)
+        notes = len(findings) - repairs
+        typer.echo(
+            f"{repairs} to repair, {notes} note{'s' * (notes != 1)}"
+            + ("" if repairs else ": nothing stands in the way of a training")
+        )
+        if repairs:
             raise typer.Exit(1)
 
 
