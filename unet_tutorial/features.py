@@ -51,7 +51,7 @@ def stage_features(model: Any, image: np.ndarray, stage: str) -> np.ndarray:
 
     hook = stages[stage].register_forward_hook(keep)
     try:
-        predict(model, image, precision="float32")
+        predict(model, image, precision="float32", tile=None)  # the maps of one pass
     finally:
         hook.remove()
     return caught[0].numpy()

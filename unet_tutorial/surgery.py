@@ -124,7 +124,7 @@ def skip_shares(model: UNet, image: np.ndarray) -> dict[int, float]:
         for level in range(1, model.depth + 1)
     ]
     try:
-        predict(model, image, precision="float32")
+        predict(model, image, precision="float32", tile=None)
     finally:
         for hook in hooks:
             hook.remove()
