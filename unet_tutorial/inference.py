@@ -155,8 +155,8 @@ def tile_plan(model: UNet, size: tuple[int, int], tile: TileSide = "auto") -> li
     tile : int, "auto" or None
         Side in pixels of the squares that go into the network, 572 in the paper; where the image
         with what continues it is smaller, so are they. ``"auto"``: the whole image up to about a
-        megapixel, beyond that the rectangles of about 768² pixels that compute the least twice.
-        None: always the whole image.
+        megapixel, beyond that the rectangles of up to 768² pixels (more below depth 4, where the
+        border is wide) that compute the least twice. None: always the whole image.
 
     Returns
     -------
