@@ -132,6 +132,17 @@ def test_scripts_write_what_the_chapters_read(name: str, column: str, tmp_path: 
     )
 
 
+def test_the_isbi_script_writes_what_is_stored(tmp_path: Path) -> None:
+    out = tmp_path / "isbi.json"
+    script("isbi").main(out=out, profile="smoke", dataset="membranes", seeds=1)
+    fresh, stored = json.loads(out.read_text()), read_results("isbi")
+    assert set(fresh["settings"]) == set(stored["settings"])
+    assert [row["averaged"] for row in fresh["rows"]] == [False, True]
+    assert [set(row) for row in fresh["rows"]] == [set(stored["rows"][0])] * 2
+    assert {row["seed"] for row in stored["rows"]} == {0, 1, 2}
+    assert {row["dataset"] for row in stored["rows"]} == {"isbi2012"}
+
+
 def test_stored_results_are_complete() -> None:
     for name, column in (("board", "rung"), ("depths", "depth")):
         rows = read_results(name)["rows"]
