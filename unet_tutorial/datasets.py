@@ -333,7 +333,7 @@ def from_folder(
     """
     read = _folder.read_folder(Path(images), Path(masks), mask_values)
     name = Path(images).resolve().name if Path(images).is_dir() else Path(images).stem
-    names = _name_classes(class_names, read.num_classes)
+    names = name_classes(class_names, read.num_classes)
     held_out = _choose(validation, read.names, f"{images} and {masks}")
     data = SegmentationData(
         name=name,
@@ -355,14 +355,46 @@ def from_folder(
     return data
 
 
-def _name_classes(class_names: Sequence[str] | None, used: int) -> tuple[str, ...]:
+def name_classes(class_names: Sequence[str] | None, used: int) -> tuple[str, ...]:
+    """Check the names that were given, or give names.
+
+    Examples
+    --------
+    >>> name_classes(None, 2)
+    ('background', 'foreground')
+    """
     if class_names is not None:
         if isinstance(class_names, str) or len(class_names) < used:
-            raise ValueError(f"class_names must name {used} classes, got {class_names!r}")
+            raise ValueError(
+                f"class_names must name {used} classes, the background first; the masks use "
+                f"{used}, given: {class_names!r}"
+            )
         return tuple(class_names)
     if used == 2:
         return ("background", "foreground")
     return tuple(f"class {index}" for index in range(used))
+
+
+def how_many_to_hold_out(fraction: float, number: int, where: str) -> int:
+    """Turn a fraction of images into how many, at least one unless it is 0.
+
+    Examples
+    --------
+    >>> how_many_to_hold_out(0.2, 3, "here"), how_many_to_hold_out(0, 3, "here")
+    (1, 0)
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"validation must be a fraction from 0 to below 1, got {fraction}")
+    held_out = max(1, round(fraction * number)) if fraction else 0
+    if held_out >= number:
+        raise FolderError(
+            where,
+            [
+                f"of {number} image{'s' * (number != 1)}, holding out {held_out} leaves none to "
+                "train on: add images, or hold out less (validation=0 for none)"
+            ],
+        )
+    return held_out
 
 
 def _choose(
@@ -370,17 +402,7 @@ def _choose(
 ) -> tuple[int, ...]:
     """Turn ``validation`` of `from_folder` into indices."""
     if isinstance(validation, int | float):
-        if not 0 <= validation < 1:
-            raise ValueError(f"validation must be a fraction from 0 to below 1, got {validation}")
-        number = max(1, round(validation * len(names))) if validation else 0
-        if number >= len(names):
-            raise FolderError(
-                where,
-                [
-                    f"of {len(names)} image{'s' * (len(names) != 1)}, holding out {number} leaves "
-                    "none to train on: add images, or hold out less (validation=0 for none)"
-                ],
-            )
+        number = how_many_to_hold_out(validation, len(names), where)
         return tuple(range(len(names) - number, len(names)))
     wanted = [validation] if isinstance(validation, str) else list(validation)
     unknown = [name for name in wanted if name not in names]

@@ -32,6 +32,7 @@ ARROWS = {
 }
 BLOCK, COPIED, UNBUILT, INK = "#90b8e0", "#ffffff", "#e9ecef", "#23272e"
 MISSED, INVENTED = "#e07b00", "#2f6fde"
+CONFUSED = "#a06bd0"
 RUNGS = ("#1f4e8c", "#d1660f", "#6b4fa0", "#3d8f63", "#8a8f98")  # curves, told apart when gray
 
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#c96a00", "#fbfbfb", "#1f4e8c"])
@@ -427,12 +428,13 @@ def error_overlay(image: np.ndarray, prediction: np.ndarray, target: np.ndarray)
     image : numpy.ndarray
         (H, W) or (1, H, W), 0 to 1.
     prediction, target : numpy.ndarray
-        (H, W), true where there is membrane.
+        (H, W): class indices, or true where there is membrane.
 
     Returns
     -------
     numpy.ndarray
-        (H, W, 3), 0 to 1: the image in pale gray, missed membrane orange, invented membrane blue.
+        (H, W, 3), 0 to 1: the image in pale gray, missed orange, invented blue, one class taken
+        for another (not for the background, 0) violet.
 
     Examples
     --------
@@ -443,9 +445,10 @@ def error_overlay(image: np.ndarray, prediction: np.ndarray, target: np.ndarray)
     """
     gray = np.asarray(image, dtype=float).reshape(target.shape)
     picture = np.repeat((0.35 + 0.65 * gray)[..., None], 3, axis=-1)
-    found, truth = np.asarray(prediction, bool), np.asarray(target, bool)
-    picture[truth & ~found] = to_rgb(MISSED)
-    picture[found & ~truth] = to_rgb(INVENTED)
+    found, truth = np.asarray(prediction), np.asarray(target)
+    picture[(truth > 0) & (found > 0) & (truth != found)] = to_rgb(CONFUSED)
+    picture[(truth > 0) & (found == 0)] = to_rgb(MISSED)
+    picture[(found > 0) & (truth == 0)] = to_rgb(INVENTED)
     return picture
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unet_tutorial._files import write_text_whole
 from unet_tutorial.devices import describe_machine
 
 
@@ -69,10 +69,7 @@ def write_results(
         "settings": dict(settings),
         "rows": [dict(row) for row in rows],
     }
-    half = path.with_name(path.name + ".part")
-    half.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(half, path)
-    return path
+    return write_text_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_results(path: str | Path) -> dict[str, Any]:

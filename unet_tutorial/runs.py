@@ -8,7 +8,6 @@ is there as long as the training has not ended.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_erosion
 
 from unet_tutorial import __version__
+from unet_tutorial._files import write_text_whole, write_whole
 from unet_tutorial._folder import READABLE, MaskValues, natural_order
 from unet_tutorial._own_images import Folders, Own, read_image, read_own
 from unet_tutorial.datasets import SegmentationData
@@ -344,8 +344,8 @@ def _finish(
     weights = {
         name: value.detach().cpu().contiguous() for name, value in result.model.state_dict().items()
     }
-    _atomic(out / MODEL, lambda half: save_file(weights, half))
-    _atomic(out / REPORT, lambda half: write_report(half, about, held_out, guesses, scores))
+    write_whole(out / MODEL, lambda half: save_file(weights, half))
+    write_whole(out / REPORT, lambda half: write_report(half, about, held_out, guesses, scores))
     _write_about(out, about)
     if not result.interrupted:
         (out / CHECKPOINT).unlink(missing_ok=True)
@@ -459,16 +459,9 @@ def _pooled(guesses: Sequence[np.ndarray], data: SegmentationData) -> dict[str, 
 # --- files --------------------------------------------------------------------------------------
 
 
-def _atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let a file appear whole or not at all."""
-    half = path.with_name(path.name + ".part")
-    write(half)
-    os.replace(half, path)
-
-
 def _write_about(folder: Path, about: dict[str, Any]) -> None:
     text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    _atomic(folder / ABOUT, lambda half: half.write_text(text, encoding="utf-8"))
+    write_text_whole(folder / ABOUT, text)
 
 
 def _read_about(folder: Path) -> dict[str, Any] | None:
@@ -578,7 +571,7 @@ def predict_files(
 
 
 def _save(path: Path, picture: Image.Image) -> None:
-    _atomic(path, lambda half: picture.save(half, format="PNG"))
+    write_whole(path, lambda half: picture.save(half, format="PNG"))
 
 
 def _list_images(given: Iterable[str | Path], problems: list[str]) -> list[Path]:
