@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 chapters_app = typer.Typer(help="Run, renew and build the chapters.", no_args_is_help=True)
 app.add_typer(chapters_app, name="chapters")
+results_app = typer.Typer(help="Measured results, and how to measure them.", no_args_is_help=True)
+app.add_typer(results_app, name="results")
 data_app = typer.Typer(help="Look after images of your own.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
@@ -57,6 +59,21 @@ def main(
     ] = False,
 ) -> None:
     """Inside U-Net: the book's tools."""
+
+
+@results_app.command("list")
+def list_results(root: Root = Path()) -> None:
+    """List what was measured, when, where, and the command that measures it anew.
+
+    Example: unet-tutorial results list
+    """
+    from unet_tutorial.results import list_scripts
+
+    with _errors():
+        for script in list_scripts(root.resolve()):
+            typer.echo(f"{script.name}: {script.does}")
+            typer.echo(f"    {script.command}")
+            typer.echo(f"    {script.measured or 'not measured yet'}")
 
 
 @chapters_app.command("list")
