@@ -28,7 +28,7 @@ from unet_tutorial.widgets import (
     TrainingPlayback,
     TransposedStepper,
 )
-from unet_tutorial.widgets._host import SCRIPTS, script, style
+from unet_tutorial.widgets._host import SCRIPTS, _source, script, style
 
 NAMES = [
     "ConvolutionStepper",
@@ -106,6 +106,16 @@ def test_the_front_end_of_all_keeps_its_budget() -> None:
     everything = (script(*SCRIPTS) + style()).encode()
     assert len(everything) <= 60_000
     assert len(gzip.compress(everything)) <= 20_000
+
+
+@pytest.mark.parametrize("file", SCRIPTS)
+def test_no_template_literal_stands_within_another(file: str) -> None:
+    # The minifier pairs the backticks one by one: text of an inner literal would lose its spaces.
+    text = re.sub(r"^\s*//.*", "", _source(file), flags=re.MULTILINE)
+    literals = re.findall(r"`[^`]*`", text)
+    assert [words for words in literals if words.count("${") > words.count("}")] == []
+    for words in literals:
+        assert words in script(file)
 
 
 @by_name
