@@ -19,6 +19,7 @@ from unet_tutorial.datasets import load
 from unet_tutorial.training import TrainingConfig, fit
 from unet_tutorial.widgets import (
     BookWidget,
+    BorderWeightLab,
     ConvolutionStepper,
     FeatureMaps,
     PoolingStepper,
@@ -31,6 +32,7 @@ from unet_tutorial.widgets import (
 from unet_tutorial.widgets._host import SCRIPTS, _source, script, style
 
 NAMES = [
+    "BorderWeightLab",
     "ConvolutionStepper",
     "FeatureMaps",
     "PoolingStepper",
@@ -48,6 +50,8 @@ LIVE = ".unet-widget-live"
 def make(name: str) -> BookWidget:
     """A widget as its chapter has it: the same sizes, networks of less width."""
     torch.manual_seed(0)
+    if name == "BorderWeightLab":
+        return BorderWeightLab()
     if name in ("ConvolutionStepper", "PoolingStepper", "TransposedStepper", "ShapeExplorer"):
         kinds = (ConvolutionStepper, PoolingStepper, TransposedStepper, ShapeExplorer)
         return next(kind() for kind in kinds if kind.__name__ == name)

@@ -31,6 +31,7 @@ SCRIPTS = (
     "feature-maps.js",
     "training-playback.js",
     "skip-comparison.js",
+    "border-weight-lab.js",
 )
 
 
