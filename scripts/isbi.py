@@ -31,7 +31,7 @@ RECIPE: dict[str, Any] = {
     "gray": 0.2,
 }
 STEPS = {
-    "cpu": {"3 minutes": 540, "15 minutes": 2400},
+    "cpu": {"3 minutes": 540, "10 minutes": 1700},
     "gpu": {"1 minute": 1500},
     "smoke": {"3 steps": 3},
 }

@@ -84,6 +84,52 @@ def test_validation_images_are_never_trained_on(data, monkeypatch):
     assert seen
 
 
+def test_an_unpadded_network_learns_every_pixel_that_it_answers_for(data, monkeypatch):
+    # The labels say what the image says, so what the loss compares can be checked.
+    marked = dataclasses.replace(
+        data, labels=tuple((image[0] > 0.5).astype(np.uint8) for image in data.images)
+    )
+    compared, crops = [], []
+    plain_loss, plain_gray = training_module._loss, training_module.change_gray
+
+    def spy(logits, labels, *rest):
+        compared.append((logits.shape, labels))
+        return plain_loss(logits, labels, *rest)
+
+    def watch(images, *rest):
+        crops.append(images)
+        return plain_gray(images, *rest)
+
+    monkeypatch.setattr(training_module, "_loss", spy)
+    monkeypatch.setattr(training_module, "change_gray", watch)
+    model = network(padding="valid")
+    config = changed(steps=40, crop_size=68, gray=0.01, learning_rate=1e-2, precision="float32")
+    result = fit(model, marked, config, report=None)
+    for (shape, labels), images in zip(compared, crops, strict=True):
+        assert shape == (2, 2, 28, 28)  # 68 - 40: two levels take 4, 8, 16, 8, 4
+        assert torch.equal(labels, (images[:, 0, 20:48, 20:48] > 0.5).long())
+    share = np.mean([labels.mean() for labels in marked.validation.labels])
+    assert result.validations[-1].pixel_error < 0.7 * min(share, 1 - share)
+
+
+def test_an_unpadded_network_is_trained_on_the_border_of_the_image_too(data, monkeypatch):
+    # Where the network reads is 68 pixels wide, the image 64: only mirroring makes it possible.
+    numbers = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    numbered = dataclasses.replace(data, labels=tuple(numbers for _ in data.images))
+    trained: set[int] = set()
+
+    def collect(logits, labels, *rest):
+        trained.update(labels.unique().tolist())
+        return logits.mean() * 0
+
+    monkeypatch.setattr(training_module, "_loss", collect)
+    model = UNet(1, 4096, base_channels=1, depth=2, padding="valid")
+    whole = dataclasses.replace(numbered, validation_indices=())
+    fit(model, whole, changed(steps=60, batch_size=4, crop_size=68), report=None)
+    rows, columns = {number // 64 for number in trained}, {number % 64 for number in trained}
+    assert rows == columns == set(range(64))
+
+
 def test_without_held_out_images_there_is_no_score_but_a_network(data):
     everything = dataclasses.replace(data, validation_indices=())
     config = changed(validate_every=2, snapshot_every=2)
@@ -157,7 +203,7 @@ def test_the_schedule_warms_up_and_falls_to_almost_nothing(data):
 @pytest.mark.parametrize(
     ("model", "config", "message"),
     [
-        (UNet(1, 2, base_channels=1, padding="valid"), changed(crop_size=188), "padded networks"),
+        (UNet(1, 2, base_channels=1, padding="valid"), changed(crop_size=190), "188x188, 204x204"),
         (UNet(3, 2, base_channels=1), SMALL, r"UNet\(1, ...\)"),
         (UNet(1, 1, base_channels=1), SMALL, "labels are class indices"),
         (UNet(1, 2, base_channels=1), changed(crop_size=40), "40x40 .* 32x32, 48x48"),

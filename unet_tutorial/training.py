@@ -49,7 +49,8 @@ class TrainingConfig:
     batch_size : int
         Crops per step.
     crop_size : int
-        Side of the square crops in pixels; a size that the network takes.
+        Side of the square crops in pixels; a size that the network takes. An unpadded network
+        is trained on the pixels that it gives back; the margin is continued by mirroring.
     learning_rate : float
         The highest of the one-cycle schedule, which warms up to it and falls to almost nothing.
     weight_decay : float
@@ -248,7 +249,8 @@ def fit(
     device = choose_device(config.device)
     precision = choose_precision(device, config.precision)
     result = TrainingResult(model, config, str(device), precision)
-    images, labels = _tensors(data.training, model, config, device)
+    margin = _margin(model, config.crop_size)
+    images, labels = _tensors(data.training, model, config, device, margin)
     weights = _class_weights(data.training, config, device)
     chance = torch.Generator().manual_seed(config.seed)
     held_out = data.validation
@@ -285,7 +287,7 @@ def fit(
                     elastic=config.elastic,
                     rotation=config.rotation,
                 )
-                crops, weight_map = _split(crops, model.in_channels)
+                crops, truth, weight_map = _split(crops, truth, model.in_channels, margin)
                 if config.gray:
                     crops = change_gray(crops, config.gray, chance)
                 with autocast(device, precision):
@@ -383,9 +385,19 @@ def _class_weights(
     return torch.from_numpy(balanced_class_weights(data.labels, data.num_classes)).to(device)
 
 
-def _split(crops: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """Take the weight map off the crops, if it came along as their last channel."""
-    return (crops[:, :channels], crops[:, channels] if crops.shape[1] > channels else None)
+def _margin(model: UNet, size: int) -> int:
+    """Return how many pixels on each side an unpadded network reads but does not answer for."""
+    answered, _ = check_size(size, size, depth=model.depth, padding=model.padding)
+    return (size - answered) // 2
+
+
+def _split(
+    crops: Tensor, labels: Tensor, channels: int, margin: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Take off the weight map, if it came along as the last channel; cut targets to the answer."""
+    inner = slice(margin, labels.shape[-1] - margin)
+    weights = crops[:, channels, inner, inner] if crops.shape[1] > channels else None
+    return crops[:, :channels], labels[:, inner, inner], weights
 
 
 def _save(file: Path, parts: tuple[Any, ...], result: TrainingResult, losses: list[Tensor]) -> None:
@@ -438,15 +450,13 @@ def _resume(
 
 
 def _tensors(
-    data: SegmentationData, model: UNet, config: TrainingConfig, device: torch.device
+    data: SegmentationData,
+    model: UNet,
+    config: TrainingConfig,
+    device: torch.device,
+    margin: int,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Check that the data suit the network, and put them on the device, once."""
-    size = config.crop_size
-    if check_size(size, size, depth=model.depth, padding=model.padding) != (size, size):
-        raise ValueError(
-            "this loop trains padded networks: an unpadded one gives back fewer pixels than the "
-            "labels have. Build it with padding='same'"
-        )
     if not len(data):
         raise ValueError(f"{data.name} has no image to train on: hold out fewer")
     if data.in_channels != model.in_channels:
@@ -476,9 +486,18 @@ def _tensors(
             for image, cells in zip(images, data.instances, strict=True)
         ]
     return (
-        [torch.from_numpy(np.ascontiguousarray(image)).to(device) for image in images],
-        [torch.from_numpy(mask.astype(np.int64)).to(device) for mask in data.labels],
+        [torch.from_numpy(_mirrored(image, margin)).to(device) for image in images],
+        [
+            torch.from_numpy(_mirrored(mask.astype(np.int64), margin)).to(device)
+            for mask in data.labels
+        ],
     )
+
+
+def _mirrored(pixels: np.ndarray, margin: int) -> np.ndarray:
+    """Continue an image by mirroring (paper, section 2), so that its border is trained too."""
+    sides = [(0, 0)] * (pixels.ndim - 2) + [(margin, margin)] * 2
+    return np.ascontiguousarray(np.pad(pixels, sides, mode="reflect"))
 
 
 @contextlib.contextmanager
