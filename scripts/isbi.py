@@ -5,9 +5,9 @@
 Budgets are steps, chosen so that on two cores with bfloat16 they take about the minutes that their
 name says; what they took is written beside each row. The scores are those of the challenge, taken
 on slices 10-14 and 25-29 of the training stack, because the labels of its test stack are not
-public: they can be compared with each other, and with published test scores only roughly. The share
-is that of the arithmetic of the convolutions in what the device computes at best, which is measured
-with large matrices before each training.
+public: they can be compared with each other, and with published test scores only roughly. On a GPU
+each row also has the share of what the card computes at best, measured with large matrices before
+the training, that the arithmetic of the network's layers comes to.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def main(
             if name not in known:
                 raise typer.BadParameter(f"budgets of {lesson.profile.name}: {', '.join(known)}")
             recipe = RECIPE | ({"crop_size": 64} if lesson.profile.name == "smoke" else {})
-            rate = matrix_rate(lesson.device, lesson.settings["precision"])
+            on_gpu = lesson.device.type == "cuda"
+            rate = matrix_rate(lesson.device, lesson.settings["precision"]) if on_gpu else 0.0
             result = lesson.train(lesson.build(), steps=known[name], validate_every=0, **recipe)
             flops = training_flops(result.model, (result.config.crop_size,) * 2)
             held_out = lesson.data.validation
@@ -80,8 +81,10 @@ def main(
                     "v_info": scores.v_info,
                     "seconds": round(result.seconds, 1),
                     "crops_per_second": round(result.crops_per_second, 1),
-                    "share_of_matrix_rate": round(result.crops_per_second * flops / rate, 4),
                 }
+                if on_gpu:
+                    share = result.crops_per_second * flops / rate
+                    row["share_of_matrix_rate"] = round(share, 4)
                 print({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
                 rows.append(row)
     write_results(

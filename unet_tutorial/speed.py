@@ -422,6 +422,7 @@ def show_ladder(base_channels: int, rows: Sequence[str] = (), *, results: str = 
     Examples
     --------
     >>> show_ladder(16, ["plain loop"])
+    cpu, ...
     base 16 ...
     plain loop ...
     """
@@ -430,6 +431,11 @@ def show_ladder(base_channels: int, rows: Sequence[str] = (), *, results: str = 
     if not chosen:
         measured = sorted({row["base_channels"] for row in stored["rows"]})
         raise ValueError(f"{results} has base channels {measured}, not {base_channels}")
+    machine, settings = stored["machine"], stored["settings"]
+    precision = settings["precision"]
+    rate = settings["tera_operations_per_second"][precision]
+    print(f"{machine['device']}, {machine['processor']}, {settings['threads']} threads: large")
+    print(f"matrices in {precision} at {rate:.2f} trillion operations a second")
     heads = ("crops/s", "× plain", "peak MB", "of rate")
     print(f"{f'base {base_channels}':34}", *(f"{head:>9}" for head in heads))
     for row in chosen:
