@@ -5,7 +5,9 @@
 Budgets are steps, chosen so that on two cores with bfloat16 they take about the minutes that their
 name says; what they took is written beside each row. The scores are those of the challenge, taken
 on slices 10-14 and 25-29 of the training stack, because the labels of its test stack are not
-public: they can be compared with each other, and with published test scores only roughly.
+public: they can be compared with each other, and with published test scores only roughly. On a GPU
+each row also has the share of what the card computes at best, measured with large matrices before
+the training, that the arithmetic of the network's layers comes to.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from unet_tutorial.inference import predict
 from unet_tutorial.lesson import setup
 from unet_tutorial.metrics import evaluate
 from unet_tutorial.results import write_results
+from unet_tutorial.speed import matrix_rate, training_flops
 
 # Bending, turning and changes of gray are the paper's ideas, with our strengths for the last;
 # the Dice loss, batch normalization and the optimizer are not the paper's.
@@ -55,7 +58,10 @@ def main(
             if name not in known:
                 raise typer.BadParameter(f"budgets of {lesson.profile.name}: {', '.join(known)}")
             recipe = RECIPE | ({"crop_size": 64} if lesson.profile.name == "smoke" else {})
+            on_gpu = lesson.device.type == "cuda"
+            rate = matrix_rate(lesson.device, lesson.settings["precision"]) if on_gpu else 0.0
             result = lesson.train(lesson.build(), steps=known[name], validate_every=0, **recipe)
+            flops = training_flops(result.model, (result.config.crop_size,) * 2)
             held_out = lesson.data.validation
             for averaged in (False, True):
                 maps = [
@@ -76,6 +82,9 @@ def main(
                     "seconds": round(result.seconds, 1),
                     "crops_per_second": round(result.crops_per_second, 1),
                 }
+                if on_gpu:
+                    share = result.crops_per_second * flops / rate
+                    row["share_of_matrix_rate"] = round(share, 4)
                 print({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
                 rows.append(row)
     write_results(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import resource
 import subprocess
 import sys
 import time
@@ -32,8 +31,9 @@ from unet_tutorial.devices import Precision, autocast, choose_device, choose_pre
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.lesson import setup
 from unet_tutorial.results import write_results
+from unet_tutorial.speed import peak_memory
 
-WINDOW, OVERLAP, MEGABYTE = 512, 0.25, 2**20
+WINDOW, OVERLAP = 512, 0.25
 OURS = ("tiles", "tiles, unpadded network")
 MONAI = ("monai, gaussian", "monai, gaussian, channels last", "monai, constant, channels last")
 HOW_TO_GET_MONAI = (
@@ -80,36 +80,18 @@ def build(base: int, device: torch.device) -> dict[str, UNet]:
     return {name: model.to(device).eval() for name, model in models.items()}
 
 
-def peak_memory(method: str, size: int, base: int) -> float:
+def memory_of(method: str, size: int, base: int) -> float:
     """Run a method once in this process; return MB at its peak above networks and image."""
     device = choose_device()
     models = build(base, device)
     image = np.random.default_rng(0).random((size, size), dtype=np.float32)
     if method in MONAI:
         importlib.import_module("monai.inferers")  # before, as the package is
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run(method, models, image)
-        return (torch.cuda.max_memory_allocated() - before) / MEGABYTE
-    before_kilobytes = _resident("VmRSS")
-    run(method, models, image)
-    return (_resident("VmHWM") - before_kilobytes) / 1024
+    return peak_memory(lambda: run(method, models, image), device)
 
 
-def _resident(line: str) -> float:
-    """Read the memory of this process in KB: now (VmRSS) or at its peak (VmHWM)."""
-    try:
-        text = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:  # not Linux: the peak stands for both
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            1024 if sys.platform == "darwin" else 1
-        )
-    return float(text.partition(f"{line}:")[2].split()[0])
-
-
-def peak_memory_elsewhere(method: str, size: int, base: int) -> float:
-    """Measure `peak_memory` in a process of its own."""
+def memory_elsewhere(method: str, size: int, base: int) -> float:
+    """Measure `memory_of` in a process of its own."""
     command = [sys.executable, __file__, "--out", "-", "--memory", f"{method};{size};{base}"]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return float(said.splitlines()[-1])
@@ -124,7 +106,7 @@ def main(
     """Compare tiles with MONAI's sliding window."""
     if memory:
         method, size_text, base_text = memory.split(";")
-        print(peak_memory(method, int(size_text), int(base_text)))
+        print(memory_of(method, int(size_text), int(base_text)))
         return
     lesson = setup(profile, "membranes")
     smoke = lesson.profile.name == "smoke"
@@ -166,7 +148,7 @@ def main(
             "seconds": float(np.median(seconds[method])),
             "fastest": min(seconds[method]),
             "slowest": max(seconds[method]),
-            "peak_megabytes": round(peak_memory_elsewhere(method, size, base)),
+            "peak_megabytes": round(memory_elsewhere(method, size, base)),
             "deviation_measured_on": f"{whole}x{whole}",
         }
         network = method if method in OURS else "tiles"

@@ -1,5 +1,9 @@
 """What the folded solutions of the chapters say is so."""
 
+import gc
+import weakref
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -143,3 +147,54 @@ def test_4_4_all_four_skips_can_be_cut_at_once() -> None:
     with cut_skips(model, 1, 2, 3, 4):
         severed = model(image)
     assert not torch.equal(severed, model(image))
+
+
+def test_6_1_a_sum_of_losses_keeps_every_graph() -> None:
+    class Kept:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+    def kept_by(summand: Callable[[torch.Tensor], torch.Tensor]) -> int:
+        everything, layer, total = [], nn.Linear(4, 4), torch.zeros(())
+
+        def keep(tensor: torch.Tensor) -> Kept:
+            kept = Kept(tensor)
+            everything.append(weakref.ref(kept))
+            return kept
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+            for _ in range(5):
+                loss = (layer(torch.rand(2, 4)).sin() + 2).mean()
+                total = total + summand(loss)
+                del loss
+        gc.collect()
+        assert total > 0
+        return sum(kept() is not None for kept in everything)
+
+    assert kept_by(lambda loss: loss) >= 5
+    assert kept_by(lambda loss: loss.detach()) == 0
+
+
+def test_6_2_what_is_left_when_convolutions_take_no_time() -> None:
+    share = 0.75
+    assert 1 / (1 - share + share / 2) == pytest.approx(1.6)
+    assert 1 - share + share / 2 == 0.625
+    assert 1 / (1 - share) == 4
+
+
+@pytest.mark.parametrize(("norm", "same"), [(None, True), ("batch", False)])
+def test_6_3_two_halves_make_a_batch_but_not_its_statistics(norm: str | None, same: bool) -> None:
+    torch.manual_seed(0)
+    model = UNet(1, 2, base_channels=4, depth=2, norm=norm)
+    images, labels = torch.rand(8, 1, 32, 32), torch.randint(2, (8, 32, 32))
+    images *= torch.linspace(0.5, 2, 8).reshape(8, 1, 1, 1)
+
+    def gradient(batches: list[slice]) -> torch.Tensor:
+        model.zero_grad()
+        for batch in batches:
+            loss = F.cross_entropy(model(images[batch]), labels[batch]) / len(batches)
+            loss.backward()
+        return torch.cat([weights.grad.flatten() for weights in model.parameters()])
+
+    whole, halves = gradient([slice(8)]), gradient([slice(4), slice(4, 8)])
+    assert torch.allclose(whole, halves, atol=1e-6) == same

@@ -93,6 +93,26 @@ def test_missing_results_say_where_they_come_from():
         results.read_results("never_measured")
 
 
+def test_a_part_of_a_source_is_moved_to_the_left(capsys):
+    from unet_tutorial.training import fit
+
+    lesson.show_part(fit, "for step in range", "result.seconds +=")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("for step in range(")
+    assert any(line.startswith("    loss = ") for line in shown)
+    assert not any("result.seconds" in line for line in shown)
+
+
+def test_results_of_a_gpu_are_not_those_of_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert results.read_results("isbi")["machine"]["device"] == "cpu"
+    rows = [{"x": 1}]
+    results.write_results("results/gpu/isbi.json", rows, description="d", settings={})
+    assert results.read_results("gpu/isbi")["rows"] == rows
+    with pytest.raises(FileNotFoundError):
+        results.read_results("gpu/never_measured")
+
+
 def test_mean_and_spread_by_group():
     rows = [{"s": "a", "x": 1.0}, {"s": "a", "x": 3.0}, {"s": "b", "x": 5.0}]
     assert results.mean_and_spread(rows, ["s"], "x") == {

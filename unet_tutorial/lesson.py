@@ -251,6 +251,41 @@ def show_source(thing: Any) -> None:
     print(source_of(thing))
 
 
+def show_part(thing: Any, first: str, before: str) -> None:
+    """Print some lines of what `show_source` prints, from one up to another, moved to the left.
+
+    Parameters
+    ----------
+    thing : class or function
+        Whose source.
+    first, before : str
+        Words of the first line, and of the line before which to stop: each first occurrence.
+
+    Raises
+    ------
+    ValueError
+        If there is no such line.
+
+    Examples
+    --------
+    >>> show_part(show_source, "print", "never there")
+    Traceback (most recent call last):
+    ValueError: no line of show_source has 'never there'
+    >>> show_part(describe_gpu, "return", "def describe_gpu")
+    Traceback (most recent call last):
+    ValueError: no line of describe_gpu has 'def describe_gpu' after 'return'
+    """
+    lines = source_of(thing).splitlines()
+    start = next((number for number, line in enumerate(lines) if first in line), None)
+    if start is None or not any(before in line for line in lines):
+        missing = first if start is None else before
+        raise ValueError(f"no line of {thing.__name__} has {missing!r}")
+    stop = next((n for n, line in enumerate(lines) if n > start and before in line), None)
+    if stop is None:
+        raise ValueError(f"no line of {thing.__name__} has {before!r} after {first!r}")
+    print(textwrap.dedent("\n".join(lines[start:stop])).rstrip())
+
+
 def source_of(thing: Any) -> str:
     """Return what `show_source` prints.
 

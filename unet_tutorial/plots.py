@@ -542,6 +542,73 @@ def plot_training(results: Mapping[str, TrainingResult]) -> Figure:
     return figure
 
 
+def plot_speeds(speeds: Mapping[str, Mapping[str, float]], unit: str = "crops/s") -> Figure:
+    """Draw speeds as bars, one group a name, the first name on top.
+
+    Parameters
+    ----------
+    speeds : mapping of str to mapping of str to float
+        By the name in the legend: by the name of the bar, its length. Bars may be missing.
+    unit : str
+        What is written below.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_speeds({"here": {"plain loop": 5.0, "fit": 12.0}, "there": {"fit": 14.0}})
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['plain loop', 'fit']
+    """
+    names = list(dict.fromkeys(name for bars in speeds.values() for name in bars))
+    height = 0.8 / max(1, len(speeds))
+    figure, axes = plt.subplots(figsize=(7.5, 0.8 + 0.22 * len(names) * len(speeds)))
+    for number, (legend, bars) in enumerate(speeds.items()):
+        places = [names.index(name) - 0.4 + height * (number + 0.5) for name in bars]
+        drawn = axes.barh(places, list(bars.values()), height=0.9 * height, label=legend)
+        axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize=8.5)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel=unit)
+    axes.invert_yaxis()
+    axes.legend(loc="upper right")
+    figure.tight_layout()
+    return figure
+
+
+def plot_over_seconds(
+    curves: Mapping[str, Sequence[tuple[float, float]]], what: str = "held-out pixel error"
+) -> Figure:
+    """Draw a score against the seconds of training that it took.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of (float, float)
+        By the name in the legend: seconds and score.
+    what : str
+        The score.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_over_seconds({"fit": [(5.0, 0.12), (10.0, 0.09)]})
+    >>> figure.axes[0].get_xlabel()
+    'seconds of training'
+    """
+    figure, axes = plt.subplots(figsize=(5.5, 3.0))
+    for name, points in curves.items():
+        axes.plot(*np.array(points).reshape(-1, 2).T, marker="o", markersize=4, label=name)
+    axes.set(xlabel="seconds of training", ylabel=what)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.tight_layout()
+    return figure
+
+
 def plot_patches(
     image: np.ndarray, places: Mapping[str, tuple[int, int]], sizes: Sequence[int]
 ) -> Figure:

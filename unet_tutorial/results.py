@@ -80,7 +80,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : str or Path
-        The file, or its name in ``book/results`` (``"board"``) from a chapter's folder.
+        The file, or its name in ``book/results`` (``"board"``, ``"gpu/board"``).
 
     Returns
     -------
@@ -95,7 +95,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    name = f"{path.name}.json"
+    name = f"{path.as_posix()}.json"
     here = Path(__file__).resolve().parents[1]
     installed = here / "unet_tutorial" / "_results"  # where no checkout is, as in Colab
     for folder in (Path("results"), here / "book" / "results", installed):
