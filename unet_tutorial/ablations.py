@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -318,7 +319,7 @@ def error_by_frame(
         wrong += np.bincount(bins[guess != truth], minlength=len(wrong))
     names = [
         f"error_{start}_on" if math.isinf(stop) else f"error_{start}_{stop}"
-        for start, stop in zip(limits[:-1], limits[1:], strict=True)
+        for start, stop in itertools.pairwise(limits)
     ]
     shares = np.divide(wrong, pixels, out=np.full(len(names), np.nan), where=pixels > 0)
     return dict(zip(names, shares.tolist(), strict=True))

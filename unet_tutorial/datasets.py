@@ -386,8 +386,8 @@ def touching_cells(
     Examples
     --------
     >>> data = touching_cells(n_images=3, size=64)
-    >>> data
-    SegmentationData 'touching-cells': 3 images (1 held out), 1 channel, 64×64, classes background, cell
+    >>> data.class_names, data.validation_indices
+    (('background', 'cell'), (2,))
     >>> bool(((data.instances[0] > 0) == (data.labels[0] == 1)).all())
     True
     """
