@@ -124,12 +124,16 @@ def nuclei(root: str | Path | None = None) -> SegmentationData | None:
 
 
 def cells_that_touch(size: int = 256, n_images: int = 24, seed: int = 0) -> list[SegmentationData]:
-    """List the sets on which separating cells is the task: synthetic ones, and `nuclei`.
+    """List the sets on which separating cells is the task: a synthetic one, and `nuclei` if there.
 
-    Examples
-    --------
-    >>> cells_that_touch(size=64, n_images=3)[0].name
-    'touching-cells'
+    Parameters
+    ----------
+    size, n_images, seed : int
+        Of the synthetic set.
+
+    Returns
+    -------
+    list of SegmentationData
     """
     real = nuclei()
     return [touching_cells(seed=seed, n_images=n_images, size=size), *([real] if real else [])]

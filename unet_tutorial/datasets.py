@@ -450,8 +450,8 @@ def separate(instances: np.ndarray, gap: int = 2) -> np.ndarray:
     cells = np.asarray(instances)
     window = gap + 1
     largest = ndimage.maximum_filter(cells, window, mode="nearest")
-    empty = np.iinfo(cells.dtype).max
-    smallest = ndimage.minimum_filter(np.where(cells > 0, cells, empty), window, mode="nearest")
+    beyond = np.where(cells > 0, cells.astype(np.int64), int(cells.max(initial=0)) + 1)
+    smallest = ndimage.minimum_filter(beyond, window, mode="nearest")
     return np.where((largest == cells) & (smallest == cells), cells, 0).astype(cells.dtype)
 
 
