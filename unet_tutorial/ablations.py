@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,25 @@ from unet_tutorial.metrics import ObjectCounts, objects_found
 from unet_tutorial.results import mean_and_spread, read_results
 from unet_tutorial.unet import UNet
 
+TITLES = {
+    "pixel_error": "pixel error",
+    "dice": "Dice",
+    "v_rand": "V_Rand",
+    "v_info": "V_Info",
+    "training_loss": "training loss",
+    "recovered_share": "recovered",
+    "merged_share": "merged",
+    "split_share": "split",
+    "missed_share": "missed",
+    "cell_pixel_error": "pixel error",
+    "largest_difference": "largest",
+    "changed_at_seams": "near seams",
+    "changed_elsewhere": "elsewhere",
+    "error_0_16": "0-16 px",
+    "error_16_46": "16-46 px",
+    "error_46_92": "46-92 px",
+    "error_92_on": "farther",
+}
 FRAMES = (16, 46, 92)  # pixels from the border of the image; 92 is the margin of the paper's tile
 
 
@@ -329,21 +348,17 @@ def error_by_frame(
     return dict(zip(names, shares.tolist(), strict=True))
 
 
-def show_ablation(
-    part: str, columns: Mapping[str, str], *, results: str = "ablations", digits: int = 3
-) -> None:
+def show_ablation(part: str, *columns: str, results: str = "ablations") -> None:
     """Print the stored rows of one part, mean ± spread over the seeds.
 
     Parameters
     ----------
     part : str
         ``"elastic"``, ``"weight map"`` or ``"padding"``.
-    columns : mapping of str to str
-        By the name in the file: what to write above.
+    *columns : str
+        Names of `TITLES`.
     results : str
         File in ``book/results``.
-    digits : int
-        After the decimal point.
 
     Raises
     ------
@@ -352,25 +367,57 @@ def show_ablation(
 
     Examples
     --------
-    >>> show_ablation("elastic", {"pixel_error": "pixel error"})
+    >>> show_ablation("elastic", "pixel_error")
     isbi2012, 3 seeds ...
     """
-    rows = [row for row in read_results(results)["rows"] if row["part"] == part]
-    if not rows:
-        raise ValueError(f"{results} has no part {part!r}")
+    rows = _rows(part, results)
     for data_set in dict.fromkeys(row["dataset"] for row in rows):
         chosen = [row for row in rows if row["dataset"] == data_set]
         seeds = len({row["seed"] for row in chosen})
-        print(_line(f"{data_set}, {seeds} seeds", columns.values()))
+        print(_line(f"{data_set}, {seeds} seeds", (TITLES[column] for column in columns)))
         found = {name: mean_and_spread(chosen, ["images", "variant"], name) for name in columns}
         several = len({row["images"] for row in chosen}) > 1
         for images, variant in dict.fromkeys((row["images"], row["variant"]) for row in chosen):
             count = f"{images:2d} image{'s' * (images != 1)}, " if several else ""
             cells = [
-                f"{mean:.{digits}f} ± {spread:.{digits}f}"
+                f"{mean:.3f} ± {spread:.3f}"
                 for mean, spread in (found[name][(images, variant)] for name in columns)
             ]
             print(_line(f"{count}{variant}", cells))
+
+
+def stored_by_images(
+    part: str, column: str, *, results: str = "ablations"
+) -> dict[str, dict[int, tuple[float, float]]]:
+    """Read mean and spread over the seeds by variant and by the number of training images.
+
+    Parameters
+    ----------
+    part, column, results : str
+        As in `show_ablation`.
+
+    Returns
+    -------
+    dict
+        By variant, by number of training images: mean and spread.
+
+    Examples
+    --------
+    >>> list(stored_by_images("elastic", "pixel_error"))
+    ['not bent', 'bent']
+    """
+    curves: dict[str, dict[int, tuple[float, float]]] = {}
+    found = mean_and_spread(_rows(part, results), ["variant", "images"], column)
+    for (variant, images), value in found.items():
+        curves.setdefault(variant, {})[images] = value
+    return curves
+
+
+def _rows(part: str, results: str) -> list[dict[str, Any]]:
+    rows = [row for row in read_results(results)["rows"] if row["part"] == part]
+    if not rows:
+        raise ValueError(f"{results} has no part {part!r}")
+    return rows
 
 
 def _line(title: str, cells: Any) -> str:

@@ -888,8 +888,8 @@ def plot_tiles(image: np.ndarray, tiles: Sequence[Tile]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A panel a tile. White lines: the image. Blue: what the network reads. Orange: the pixels
-        that are kept.
+        A panel a tile. Beyond the image its mirrored surroundings are pale. Blue, dashed: what the
+        network reads. Orange: the pixels that are kept.
 
     Examples
     --------
@@ -907,13 +907,14 @@ def plot_tiles(image: np.ndarray, tiles: Sequence[Tile]) -> Figure:
         max(tile.input_rows[1] - height, tile.input_columns[1] - width, 0) for tile in tiles
     )
     around = np.pad(pixels, (before, after), mode="reflect" if min(pixels.shape) > 1 else "edge")
+    pale = 0.6 + 0.4 * around
+    pale[before : before + height, before : before + width] = pixels
     figure, axes = plt.subplots(1, len(tiles), figsize=(2.45 * len(tiles), 2.75), squeeze=False)
     ends = (-before - 0.5, width + after - 0.5, height + after - 0.5, -before - 0.5)
     for number, (panel, tile) in enumerate(zip(axes.flat, tiles, strict=True), start=1):
-        show_image(panel, 0.35 + 0.65 * around, f"tile {number}")
+        show_image(panel, pale, f"tile {number}")
         panel.images[0].set_extent(ends)
         frames = (
-            ((0, height), (0, width), "white", "-"),
             (tile.input_rows, tile.input_columns, INVENTED, "--"),
             (tile.output_rows, tile.output_columns, MISSED, "-"),
         )
