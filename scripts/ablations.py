@@ -43,9 +43,9 @@ from unet_tutorial.training import TrainingConfig, fit
 # An unpadded crop of 316 pixels costs about what a padded one of 256 does, and gives 132 back.
 BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {
-        "elastic": {"steps": 160, "batch_size": 4, "crop_size": 192},
-        "weight map": {"steps": 150, "batch_size": 8, "crop_size": 128},
-        "padding": {"steps": 120, "batch_size": 4, "crop_size": 256, "unpadded": 316, "tile": 128},
+        "elastic": {"steps": 110, "batch_size": 4, "crop_size": 192},
+        "weight map": {"steps": 110, "batch_size": 8, "crop_size": 128},
+        "padding": {"steps": 90, "batch_size": 4, "crop_size": 256, "unpadded": 316, "tile": 128},
     },
     "gpu": {
         "elastic": {"steps": 600, "batch_size": 8, "crop_size": 256},
