@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,50 +15,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from distributed_work import CONFIG, SETTINGS, network
 from PIL import Image
-from typer.testing import CliRunner
 
-from unet_tutorial import UNet
 from unet_tutorial.checkpoints import read_checkpoint
-from unet_tutorial.cli import app
 from unet_tutorial.datasets import SegmentationData, load
-from unet_tutorial.distributed import Team, _unsynchronize, join, launch
+from unet_tutorial.distributed import Team, _unsynchronize, launch
 from unet_tutorial.runs import Run
-from unet_tutorial.training import TrainingConfig, fit
+from unet_tutorial.training import fit
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed"
 )
-
-CONFIG = TrainingConfig(
-    steps=8,
-    batch_size=4,
-    crop_size=32,
-    device="cpu",
-    precision="float32",
-    elastic=3.0,
-    rotation=True,
-    gray=0.2,
-    validate_every=4,
-    snapshot_every=4,
-    checkpoint_every=1,
-)
-# What is no mean over the processes' own losses: quotients of sums, over pixels that weigh
-# differently.
-SETTINGS: dict[str, tuple[TrainingConfig, dict[str, Any]]] = {
-    "plain": (CONFIG, {}),
-    "dice and class weights": (
-        dataclasses.replace(CONFIG, loss="cross-entropy+dice", balanced=True),
-        {"upsampling": "bilinear"},
-    ),
-    "weight map": (dataclasses.replace(CONFIG, border_weight=10.0), {"skip": "none"}),
-    "unpadded": (dataclasses.replace(CONFIG, crop_size=44), {"padding": "valid"}),
-}
-
-
-def network(seed: int = 0, **options: Any) -> UNet:
-    torch.manual_seed(seed)
-    return UNet(1, 2, **{"base_channels": 4, "depth": 2, **options})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,7 +43,7 @@ def data() -> SegmentationData:
     return load("membranes", n_images=4, size=64)
 
 
-def run(*command: str, timeout: float = 90, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, timeout: float = 150, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -107,7 +73,7 @@ def torchrun(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 KILLED = """
 import os, signal, sys
-from test_distributed import CONFIG, at_step, fit, load, network
+from distributed_work import CONFIG, at_step, fit, load, network
 model = network()
 if os.environ["RANK"] == "1":
     at_step(model, 5, lambda output: os.kill(os.getpid(), signal.SIGKILL))
@@ -120,7 +86,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a training one of whose processes was killed in its fifth step."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "script.py").write_text(KILLED)
-    done = torchrun(str(folder / "script.py"), str(folder / "state"), timeout=60)
+    done = torchrun(str(folder / "script.py"), str(folder / "state"))
     assert done.returncode == 1, "one is dead, and the other does not wait for it"
     assert "SIGKILL" in done.stderr
     assert len(read_checkpoint(folder / "state")[0]["losses"]) == 4
@@ -173,78 +139,6 @@ def test_the_command_line_writes_one_run(trained: Path) -> None:
 # --- one group that does everything, since starting one takes longer than training in it ----------
 
 
-def everything(folder: Path, killed: Path, run: Path, images: Path) -> None:
-    """Train in all ways, and write down what this process has seen."""
-    torch.set_num_threads(1)
-    data = load("membranes", n_images=4, size=64)
-    rank = join().rank
-    seen: dict[str, Any] = {"rank": rank}
-    for name, (config, options) in SETTINGS.items():
-        lines: list[str] = []
-        # Other first weights in each process: those of the first one count.
-        result = fit(network(seed=rank, **options), data, config, report=lines.append)
-        seen[name] = outcome(result) | {"lines": lines}
-
-    def failing(do: Any) -> str:
-        try:
-            do()
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        return "nothing"
-
-    short = dataclasses.replace(CONFIG, checkpoint_every=0)
-    odd = dataclasses.replace(CONFIG, batch_size=3)
-    own_seed = dataclasses.replace(CONFIG, seed=rank)
-    own_images = load("membranes", n_images=4, size=64, seed=rank)
-    seen["odd"] = failing(lambda: fit(network(), data, odd, report=None))
-    seen["own seed"] = failing(lambda: fit(network(), data, own_seed, report=None))
-    seen["own images"] = failing(lambda: fit(network(), own_images, CONFIG, report=None))
-    broken = network()
-    if rank == 1:
-        at_step(broken, 3, lambda output: output * float("nan"))
-    seen["not finite"] = failing(lambda: fit(broken, data, short, report=None))
-
-    # Interrupted in one process, and resumed: drop-out and batch normalization included.
-    options = {"norm": "batch", "dropout": 0.3}
-    seen["undisturbed"] = outcome(fit(network(**options), data, CONFIG, report=None))
-    file = folder / f"state{rank}"  # the second process's own file must not count
-    stopped = network(**options)
-    if rank == 1:
-        at_step(stopped, 5, lambda output: os.kill(os.getpid(), signal.SIGINT))
-    seen["stopped"] = outcome(fit(stopped, data, CONFIG, report=None, checkpoint=file))
-    again = network(seed=3, **options)
-    seen["resumed"] = outcome(fit(again, data, CONFIG, report=None, checkpoint=file))
-    seen["after death"] = outcome(fit(network(), data, CONFIG, report=None, checkpoint=killed))
-
-    # What the command line says: one error of the first process, one of every process.
-    for name, source, out in (("finished", images, run), ("missing", folder / "no", folder / "o")):
-        said = CliRunner().invoke(app, ["train", str(source), "--out", str(out)])
-        seen[name] = (said.exit_code, said.output)
-    torch.save(seen, folder / f"seen{rank}")
-
-
-def at_step(model: UNet, step: int, do: Any) -> None:
-    calls: list[int] = []
-
-    def hook(module: Any, inputs: Any, output: Any) -> Any:
-        calls.append(module.training)
-        if module.training and sum(calls) == step:
-            return do(output)
-
-    model.register_forward_hook(hook)
-
-
-def outcome(result: Any) -> dict[str, Any]:
-    return {
-        "weights": result.model.state_dict(),
-        "losses": result.losses,
-        "validations": [scores.step for scores in result.validations],
-        "snapshots": [step for step, _ in result.snapshots],
-        "interrupted": result.interrupted,
-        "training": result.model.training,
-    }
-
-
 @pytest.fixture(scope="module")
 def seen(
     tmp_path_factory: pytest.TempPathFactory, killed: Path, trained: Path, images: Path
@@ -252,8 +146,8 @@ def seen(
     folder = tmp_path_factory.mktemp("everything")
     script = folder / "script.py"
     script.write_text(
-        "import pathlib, sys, test_distributed\n"
-        "test_distributed.everything(*map(pathlib.Path, sys.argv[1:]))\n"
+        "import pathlib, sys, distributed_work\n"
+        "distributed_work.everything(*map(pathlib.Path, sys.argv[1:]))\n"
     )
     done = torchrun(str(script), *map(str, (folder, killed, trained, images)))
     assert done.returncode == 0, done.stderr
@@ -370,7 +264,7 @@ import dataclasses, datetime, os, signal, sys, threading, time
 import torch
 torch.set_num_threads(2)
 torch.ones(999, 999) @ torch.ones(999, 999)  # the parent has threads that a fork has not
-from test_distributed import CONFIG, at_step, fit, load, network
+from distributed_work import CONFIG, at_step, fit, load, network
 from unet_tutorial import distributed
 from unet_tutorial.distributed import TeamError, join, launch
 
@@ -386,7 +280,7 @@ def dies():
 
 def freezes():
     if join().rank == 1:
-        time.sleep(60)
+        time.sleep(300)
     return train()
 
 def waits():
@@ -427,7 +321,7 @@ def test_a_notebook_launches_what_is_written_in_it_and_nothing_hangs() -> None:
     assert said[2].startswith("dies: ")
     assert said[3].startswith("freezes: ")
     assert said[4] == "stopped True True"
-    assert time.monotonic() - started < 50, "a process that sleeps for a minute is not waited for"
+    assert time.monotonic() - started < 150, "nobody waits for a process that sleeps"
 
 
 def test_what_cannot_be_launched_is_said(data: SegmentationData) -> None:
