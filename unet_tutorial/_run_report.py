@@ -237,13 +237,15 @@ def _table(about: dict[str, Any], scores: Sequence[Score]) -> str:
 
 def _settings(about: dict[str, Any]) -> str:
     options, training, machine = about["network"]["options"], about["training"], about["machine"]
+    processes = machine.get("processes", 1)  # older runs do not say it
     rows = {
         "network": f"U-Net, {options['base_channels']} base channels, depth {options['depth']}",
         "training": f"{about['steps_done']} steps of {training['batch_size']} crops of "
         f"{training['crop_size']}×{training['crop_size']}, {training['loss']}, seed "
         f"{training['seed']}",
         "time": f"{about['seconds']:.0f} s of steps, {about['precision']}",
-        "machine": f"{machine['device']}, {machine['processor']}, {machine['cores']} cores",
+        "machine": f"{machine['device']}, {machine['processor']}, {machine['cores']} cores"
+        + (f", {processes} processes" if processes > 1 else ""),
         "versions": f"unet-tutorial {about['version']}, torch {machine['torch']}",
     }
     cells = "".join(

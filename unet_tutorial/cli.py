@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +29,11 @@ Root = Annotated[Path, typer.Option(help="Root of a checkout of the book.")]
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Turn the package's own errors into one message and exit code 1."""
+def _errors(first_to_say: Callable[[str], bool] = lambda said: True) -> Iterator[None]:
+    """Turn the package's own errors into one message and exit code 1.
+
+    `first_to_say` tells whether no other process has said the same.
+    """
     from unet_tutorial.chapters import ChapterError
 
     try:
@@ -38,7 +41,8 @@ def _errors() -> Iterator[None]:
     except (ChapterError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         # What a keyword is in Python is an option here.
         said = re.sub(r"\b(mask_values|validation)=(['\"]?)(\w+)\2", _as_option, str(error))
-        typer.secho(f"error: {said}", fg=typer.colors.RED, err=True)
+        if first_to_say(said):
+            typer.secho(f"error: {said}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from None
 
 
@@ -272,10 +276,14 @@ def train(
     Examples: unet-tutorial train nuclei --out runs/nuclei
 
     unet-tutorial train --images scans --masks drawn --validation 0.3 --out runs/scans
+
+    torchrun --nproc-per-node 2 -m unet_tutorial train nuclei --out runs/nuclei
     """
+    from unet_tutorial.distributed import TeamError, join
     from unet_tutorial.runs import train_run
 
-    with _errors():
+    team = join()  # with the processes that a launcher has started
+    with _errors(team.first_to_say):
         folders = _folders(data, images, masks, validation, validation_images, validation_masks)
         try:
             run = train_run(
@@ -290,11 +298,15 @@ def train(
                 report=typer.echo,
             )
         except KeyboardInterrupt:
-            typer.echo("stopped by hand; the same command goes on with what is there")
+            if team.first:
+                typer.echo("stopped by hand; the same command goes on with what is there")
             raise typer.Exit(130) from None
+        except TeamError:
+            raise typer.Exit(1) from None  # the first process says why
         if run.about["status"] == "interrupted":
             raise typer.Exit(130)
-        typer.echo(f"Use it:\n  unet-tutorial predict --run {out} IMAGE... --out results")
+        if team.first:
+            typer.echo(f"Use it:\n  unet-tutorial predict --run {out} IMAGE... --out results")
 
 
 @app.command("predict")
