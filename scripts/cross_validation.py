@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from isbi import RECIPE, score_rows
+from unet_tutorial.board import ISBI_RECIPE, score_whole_training
 from unet_tutorial.lesson import setup
 from unet_tutorial.results import write_results
 
@@ -31,7 +31,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.", min=1)] = 3,
 ) -> None:
     """Measure the scores of every block by networks that never saw it."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         lesson = setup(profile, dataset, seed)
         steps = STEPS[lesson.profile.name]
@@ -40,12 +40,14 @@ def main(
                 lesson.data, validation_indices=tuple(int(index) for index in block)
             )
             fold = f"slices {block[0]} to {block[-1]}"
-            rows += score_rows(dataclasses.replace(lesson, data=data), steps, {"fold": fold})
+            there = dataclasses.replace(lesson, data=data)
+            rows += score_whole_training(there, steps, {"fold": fold})
+            print(rows[-2:], flush=True)
     write_results(
         out,
         rows,
         description=f"whole trainings on ISBI 2012, {folds} contiguous folds, each held out once",
-        settings={**lesson.settings, **RECIPE, "steps": steps, "folds": folds},
+        settings={**lesson.settings, **ISBI_RECIPE, "steps": steps, "folds": folds},
         device=lesson.device,
     )
 

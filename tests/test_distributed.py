@@ -43,7 +43,9 @@ def data() -> SegmentationData:
     return load("membranes", n_images=4, size=64)
 
 
-def run(*command: str, timeout: float = 150, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, timeout: float = 150, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,

@@ -186,7 +186,8 @@ def table_of_means(
     if missing or not wanted:
         known = sorted({name for row in rows for name in row})
         raise ValueError(
-            f"no row of {len(rows)} has {', '.join(missing)}" + (f" where {where}" if where else "")
+            f"no row of {len(rows)} has {', '.join(missing)}"
+            + (f" where {where}" if where else "")
             + f"; columns: {', '.join(known)}"
         )
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
@@ -200,7 +201,7 @@ def table_of_means(
 
 
 def _word(value: Any) -> str:
-    return {True: "yes", False: "no", None: "–"}.get(value, str(value))  # type: ignore[arg-type]
+    return {True: "yes", False: "no", None: "–"}.get(value, str(value))
 
 
 def _mean(values: Sequence[Any]) -> str:
