@@ -82,7 +82,7 @@ def test_wrong_pixels_are_those_where_the_label_stayed():
 def test_without_labels_there_is_nothing_to_be_wrong():
     widget = ElasticPlayground(IMAGE)
     assert widget.warped()[1] is None
-    assert "label" not in widget.table() + widget.still()
+    assert "labels" not in widget.table() + widget.still()
 
 
 def test_an_8_bit_image_with_a_channel_is_taken():
@@ -140,7 +140,7 @@ def engine(browser: Any) -> Any:
     return page
 
 
-@pytest.mark.parametrize("size", [(48, 64), (33, 20), (2, 9), (96, 96)])
+@pytest.mark.parametrize("size", [(48, 64), (33, 20), (2, 9), (40, 40)])
 def test_the_page_bends_as_the_package_does(engine: Any, size: tuple[int, int]):
     height, width = size
     for std in (3, 12, 45):  # the last looks far beyond the border, several times mirrored
@@ -163,6 +163,17 @@ def test_the_page_bends_as_the_package_does(engine: Any, size: tuple[int, int]):
         clear = (np.abs(places % 1 - 0.5) > 1e-3).all(axis=0)  # else a matter of rounding
         assert clear.mean() > 0.9
         assert (marks.reshape(size) == bent[0].numpy())[clear].all()
+
+
+# A copy is read: a canvas that is read twice makes Chromium give advice.
+READ = """() => {
+  const [one, copy] = [document.querySelector("canvas"), document.createElement("canvas")];
+  [copy.width, copy.height] = [one.width, one.height];
+  const pen = copy.getContext("2d");
+  pen.drawImage(one, 0, 0);
+  return [...pen.getImageData(0, 0, one.width, one.height).data];
+}"""
+ERRORS = ((224, 123, 0), (47, 111, 222))  # missed, invented
 
 
 def says(page: Any, words: str) -> str:
@@ -211,10 +222,7 @@ def test_the_canvas_shows_the_bent_image(open_widget: OpenWidget):
     page = open_widget(widget)
     says(page, "The bent image")
     assert not page.get_by_role("checkbox").is_visible()
-    seen = page.evaluate(
-        "() => { const one = document.querySelector('canvas');"
-        " return [...one.getContext('2d').getImageData(0, 0, one.width, one.height).data] }"
-    )
+    seen = page.evaluate(READ)
     source = torch.from_numpy(read_url(widget.image).astype(np.float32)).permute(2, 0, 1)[None]
     marks = torch.zeros(1, *IMAGE.shape)
     expected = deform(source, marks, torch.from_numpy(widget.field())[None])[0][0]
@@ -236,17 +244,15 @@ def test_labels_that_stay_lie_wrong_and_are_counted(open_widget: OpenWidget):
     page = open_widget(widget)
     assert abs(wrong(page) - widget.wrong()) <= 3  # places half-way between two pixels
     assert "none lies wrong" in says(page, "The labels move")
-    blue = (
-        "() => { const one = document.querySelector('canvas'); const data ="
-        " one.getContext('2d').getImageData(0, 0, one.width, one.height).data; let n = 0;"
-        " for (let k = 0; k < data.length; k += 4)"
-        " if (data[k] === 47 && data[k + 1] === 111 || data[k] === 224 && data[k + 1] === 123) n++;"
-        " return n }"
-    )
-    assert page.evaluate(blue) == 0
+
+    def marked() -> int:
+        colors = np.array(page.evaluate(READ)).reshape(-1, 4)[:, :3]
+        return int(sum((colors == color).all(axis=1).sum() for color in ERRORS))
+
+    assert marked() == 0
     page.get_by_role("checkbox", name="bend the labels too").press("Space")
     says(page, "The labels stayed")
-    assert page.evaluate(blue) == wrong(page)
+    assert marked() == wrong(page)
     assert abs(wrong(page) - widget.wrong()) <= 3
     assert page.complaints == []
 

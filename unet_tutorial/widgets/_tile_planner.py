@@ -155,9 +155,8 @@ class TilePlanner(BookWidget):
         )
 
     def model(self) -> UNet:
-        """Build the network of this depth with the paper's 64 channels, without weights."""
-        with torch.device("meta"):
-            return UNet(1, 2, depth=self.depth, padding=self.padding)
+        """Return the network of this depth with the paper's 64 channels, without weights."""
+        return _network(self.depth, self.padding)
 
     def plan(self) -> list[Tile]:
         """Return the tiles in which `unet_tutorial.inference.predict` takes this image.
@@ -298,7 +297,11 @@ class _Axis:
     def of(cls, image: int, model: UNet, spans: list[tuple[Span, Span]]) -> _Axis:
         frame = _frame(image, model)
         start, stop = spans[0][0]
-        lost = _margin(model) if stop - start == frame.length else _border(model)
+        lost = (
+            _margin(model)
+            if stop - start == frame.length
+            else _borders()[model.padding][model.depth - 1]
+        )
         return cls(
             side=stop - start,
             kept=stop - start - 2 * lost,
@@ -311,16 +314,18 @@ class _Axis:
 
 
 @cache
+def _network(depth: int, padding: Padding) -> UNet:
+    with torch.device("meta"):  # shapes need no weights
+        return UNet(1, 2, depth=depth, padding=padding)
+
+
+@cache
 def _borders() -> dict[str, list[int]]:
     """Give the pixels that a tile loses on each side, by padding and depth from 1."""
-    with torch.device("meta"):
-        return {
-            padding: [
-                _border(UNet(1, 2, base_channels=1, depth=depth, padding=padding))
-                for depth in range(1, MOST["depth"] + 1)
-            ]
-            for padding in PADDINGS
-        }
+    depths = range(1, MOST["depth"] + 1)
+    return {
+        padding: [_border(_network(depth, padding)) for depth in depths] for padding in PADDINGS
+    }
 
 
 def _place(rows: Span, columns: Span) -> str:
