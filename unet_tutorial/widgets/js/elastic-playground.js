@@ -32,21 +32,25 @@
       const sums = [0, 1].map((axis) =>
         [0, 1, 2].map((k) => down.reduce((sum, share, j) => sum + share * handles[3 * j + k][axis], 0)),
       );
-      across.forEach((of, column) => {
+      // The inner loop makes no arrays and no functions: a frame has 16 ms.
+      for (let column = 0; column < width; column++) {
+        const of = across[column];
         const at = row * width + column;
-        sums.forEach(([a, b, c], axis) => (field[axis][at] = a * of[0] + b * of[1] + c * of[2]));
+        for (const axis of [0, 1])
+          field[axis][at] = sums[axis][0] * of[0] + sums[axis][1] * of[1] + sums[axis][2] * of[2];
         const y = mirror(row + field[0][at], height);
         const x = mirror(column + field[1][at], width);
         const top = Math.min(Math.floor(y), height - 2);
         const left = Math.min(Math.floor(x), width - 2);
         for (let k = 0; k < 4; k++) {
-          const along = (from) => image[from] + (x - left) * (image[from + 4] - image[from]);
-          const upper = along(4 * (top * width + left) + k);
-          const lower = along(4 * (top * width + left + width) + k);
+          const from = 4 * (top * width + left) + k;
+          const below = from + 4 * width;
+          const upper = image[from] + (x - left) * (image[from + 4] - image[from]);
+          const lower = image[below] + (x - left) * (image[below + 4] - image[below]);
           picture[4 * at + k] = upper + (y - top) * (lower - upper);
         }
         marks[at] = labels[Math.round(y) * width + Math.round(x)];
-      });
+      }
     });
     return { field, picture, marks };
   };
@@ -56,6 +60,7 @@
     const get = (name) => model.get(name);
     const [size, texts] = ["size", "texts"].map(get);
     const [height, width] = size;
+    const around = [1, -1, width, -width];
     let image, labels, held;
 
     const redraw = (displacement, seed) => {
@@ -131,7 +136,7 @@
         if (labels[at] !== mark) wrong++;
         let color;
         if (shown[at] !== mark) color = mark ? 0 : 1;
-        else if (mark && [1, -1, width, -width].some((step) => shown[at + step] === 0)) color = 2;
+        else if (mark && around.some((step) => shown[at + step] === 0)) color = 2;
         if (color >= 0) picture.set(texts.colors[color], 4 * at);
       });
       canvas.getContext("2d").putImageData(new ImageData(picture, width), 0, 0);
