@@ -139,7 +139,7 @@
         else if (mark && around.some((step) => shown[at + step] === 0)) color = 2;
         if (color >= 0) picture.set(texts.colors[color], 4 * at);
       });
-      canvas.getContext("2d").putImageData(new ImageData(picture, width), 0, 0);
+      canvas.getContext("2d", { willReadFrequently: true }).putImageData(new ImageData(picture, width), 0, 0);
       values.share = `${thousands(wrong)} of ${thousands(all)} pixels (${((100 * wrong) / all).toFixed(1)} %)`;
       values.verdict = format(texts[bend.checked] ?? "", values);
       after.innerHTML = format(texts.after, values);
