@@ -21,11 +21,13 @@ from unet_tutorial.widgets import (
     BookWidget,
     BorderWeightLab,
     ConvolutionStepper,
+    ElasticPlayground,
     FeatureMaps,
     PoolingStepper,
     ReceptiveFieldWidget,
     ShapeExplorer,
     SkipComparison,
+    TilePlanner,
     TrainingPlayback,
     TransposedStepper,
 )
@@ -34,11 +36,13 @@ from unet_tutorial.widgets._host import SCRIPTS, _source, script, style
 NAMES = [
     "BorderWeightLab",
     "ConvolutionStepper",
+    "ElasticPlayground",
     "FeatureMaps",
     "PoolingStepper",
     "ReceptiveFieldWidget",
     "ShapeExplorer",
     "SkipComparison",
+    "TilePlanner",
     "TrainingPlayback",
     "TransposedStepper",
 ]
@@ -55,8 +59,12 @@ def make(name: str) -> BookWidget:
     if name in ("ConvolutionStepper", "PoolingStepper", "TransposedStepper", "ShapeExplorer"):
         kinds = (ConvolutionStepper, PoolingStepper, TransposedStepper, ShapeExplorer)
         return next(kind() for kind in kinds if kind.__name__ == name)
+    if name == "TilePlanner":
+        return TilePlanner()
     data = load("membranes", n_images=10, size=128)
     image, label = data.validation.images[0], data.validation.labels[0]
+    if name == "ElasticPlayground":
+        return ElasticPlayground(image, label)
     if name == "SkipComparison":
         noise = np.random.default_rng(0).random((2, *label.shape))
         guesses = {"concat": 0.8 * label + 0.2 * noise[0], "none": 0.4 * label + 0.6 * noise[1]}

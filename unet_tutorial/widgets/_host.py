@@ -32,6 +32,8 @@ SCRIPTS = (
     "training-playback.js",
     "skip-comparison.js",
     "border-weight-lab.js",
+    "elastic-playground.js",
+    "tile-planner.js",
 )
 
 
