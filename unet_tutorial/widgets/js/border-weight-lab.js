@@ -23,9 +23,11 @@
     return squares.map(sqrt);
   };
 
+  const one = distance(cellsOf({})[0]); // this cell stays
+
   // d1 + d2 of each pixel, 0 inside the cells; of those outside the number, and the least sum.
   const measure = (state) => {
-    const [one, two] = cellsOf(state).map(distance);
+    const two = distance(cellsOf(state)[1]);
     const sums = one.map((d, i) => d && two[i] && d + two[i]);
     const free = sums.filter(Boolean);
     return [sums, free.length, min(...free)];
@@ -68,7 +70,7 @@
     let from;
     const place = ({ clientX, clientY }) =>
       [clientX, clientY].map((at) => (at * WIDTH) / picture.clientWidth);
-    const white = { fill: "#0000", stroke: "#fff", style: "filter:drop-shadow(0 0 1px #000)" };
+    const white = { fill: "#0000", stroke: "#fff", style: "filter:drop-shadow(0 0 .4px #000)" };
     const rings = [
       svg("circle", white),
       svg("circle", {
@@ -90,7 +92,7 @@
       }),
     ];
     const image = svg("image", { x: -0.5, y: -0.5, style: "image-rendering:pixelated" });
-    const line = svg("path", { ...white, "stroke-dasharray": 1, "stroke-width": 0.5 });
+    const line = svg("path", { ...white, "stroke-width": 0.5 });
     const curve = svg("path", { fill: "none", stroke: "currentColor", "stroke-width": 0.5 });
     const picture = svg(
       "svg",
@@ -122,7 +124,7 @@
       sliders.forEach((slider, k) => slider.set(state[KEYS[k]]));
       balance.setAttribute("aria-pressed", state.balanced);
       picture.setAttribute("aria-label", words);
-      note.innerText = `Colors, and curve along the dotted line: 0 to ${top.toFixed(2)}.\n${words}`;
+      note.innerText = `Colors, and curve along the line: 0 to ${top.toFixed(2)}.\n${words}`;
       spoken.say(words);
     };
     const controls = html("div", { class: "unet-controls" }, sliders, balance);
