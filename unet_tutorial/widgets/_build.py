@@ -6,12 +6,11 @@ module would carry them. Run by ``make front-end``; a test compares both folders
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from unet_tutorial._files import write_text_whole
 
-FOLDER = Path(str(resources.files("unet_tutorial.widgets")))
+FOLDER = Path(__file__).parent
 
 
 def build(source: Path) -> str:
