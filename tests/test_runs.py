@@ -252,6 +252,9 @@ def test_a_run_holds_all_that_using_it_needs(trained):
     assert about["steps_done"] == len(about["curves"]["loss"]) == 4
     assert about["data"]["held_out"] == ["5"]
     assert about["scores"]["dice"].keys() == {"foreground"}
+    each = [np.mean(list(one["dice"].values())) for one in about["images"]]
+    assert about["scores"]["mean_dice"] == pytest.approx(np.mean(each))
+    assert f"{np.mean(each):.3f}" in (trained.folder / "report.html").read_text(encoding="utf-8")
     again = Run.load(trained.folder)
     assert again.class_names == ("background", "foreground")
     image = np.random.default_rng(0).random((40, 48), np.float32)

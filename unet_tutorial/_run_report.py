@@ -104,7 +104,8 @@ def _lead(about: dict[str, Any]) -> str:
     if scores:
         told = ", ".join(f"{name} {value:.3f}" for name, value in scores["dice"].items())
         lines.append(
-            f"On the held-out images, all pixels together: Dice {told}; "
+            f"On the held-out images, all pixels together: Dice {told}; its mean over images "
+            f"is {scores['mean_dice']:.3f}; "
             f"{scores['pixel_error']:.2%} of the pixels have the wrong class."
         )
     else:
