@@ -93,7 +93,7 @@ def weight_map(lesson: Lesson, budget: dict[str, Any]) -> list[dict[str, Any]]:
     for data in _cells(lesson.profile.name == "smoke"):
         for variant, weight in (("balanced", 0.0), ("balanced, weight map", BORDER_WEIGHT)):
             changes = budget | {"balanced": True, "border_weight": weight}
-            model = lesson.build()
+            model = lesson.build(UNet)
             result = _train(lesson, model, data, changes)
             counts = count_objects(model, data.validation)
             rows.append(
@@ -195,7 +195,7 @@ def main(
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
         raise typer.BadParameter(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in seed or range(seeds):
         lesson = setup(profile, dataset, number)
         for name in chosen:
