@@ -143,3 +143,16 @@ def test_4_4_all_four_skips_can_be_cut_at_once() -> None:
     with cut_skips(model, 1, 2, 3, 4):
         severed = model(image)
     assert not torch.equal(severed, model(image))
+
+
+def test_6_clinic_how_many_pixels_a_sum_in_float16_bears() -> None:
+    def background_twice(crops: int, size: int, dtype: torch.dtype) -> float:
+        pixels = torch.ones(crops, size, size, dtype=dtype)
+        return (pixels + pixels).sum().item()  # probability 1 and target 1 everywhere
+
+    assert background_twice(8, 63, torch.float16) == 63_504
+    assert background_twice(8, 64, torch.float16) == float("inf")
+    assert background_twice(1, 181, torch.float16) < 65_504 < 2 * 182**2 == 66_248
+    assert background_twice(8, 128, torch.bfloat16) == 2 * 8 * 128**2 == 262_144
+    # bfloat16 has the room, and 8 binary digits: what is small beside the sum is lost.
+    assert torch.tensor(262_144.0).bfloat16() + 512 == 262_144
