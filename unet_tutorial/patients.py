@@ -198,7 +198,7 @@ def junctions(labels: np.ndarray, *, reach: float = 6.0, radius: float = 2.0) ->
     >>> walls = np.zeros((31, 31), int)
     >>> walls[15] = walls[:15, 15] = 1  # like a T
     >>> np.argwhere(junctions(walls, radius=1)).mean(axis=0).tolist()
-    [14.0, 15.0]
+    [15.0, 15.0]
     """
     cells, _ = ndimage.label(np.asarray(labels) == 0)
     near = np.zeros(cells.shape, np.uint8)
