@@ -9,6 +9,7 @@ VENV ?= .venv
 PIP_ARGS ?=
 PROFILE ?=
 CHAPTER ?=
+NAME ?=
 DATASET ?=
 SEED ?=
 
@@ -21,12 +22,12 @@ gpu_results := $(if $(filter gpu,$(gpu_profile)),book/results/gpu,_build/results
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book site refresh lab test lint unit notebooks gpu-results constraints clean
+.PHONY: help book site refresh lab test lint unit notebooks results gpu-results constraints clean
 
 help:  ## List all commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 	@echo
-	@echo "Options: PROFILE=cpu|gpu|smoke  DATASET=isbi2012|membranes  SEED=0  CHAPTER=...  PIP_ARGS=...  PYTHON=python3"
+	@echo "Options: PROFILE=cpu|gpu|smoke  DATASET=isbi2012|membranes  SEED=0  CHAPTER=...  NAME=...  PIP_ARGS=...  PYTHON=python3"
 
 book: $(VENV)/.installed-book  ## Install, run all chapters on this machine, build the site
 	@$(chapters) run $(parameters)
@@ -55,6 +56,10 @@ unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site
 
 notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts with the stored ones
 	@$(bin)/python -m pytest --nbval book
+
+results: $(VENV)/.installed-test  ## List what was measured and how (NAME=board: measure it anew; a GPU is used if there is one)
+	@if [ -n "$(NAME)" ]; then $(bin)/python scripts/$(NAME).py --out book/results/$(NAME).json $(if $(PROFILE),--profile $(PROFILE)); \
+	else $(bin)/unet-tutorial results list; fi
 
 gpu-results: $(VENV)/.installed-book  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
 	@$(chapters) run --profile $(gpu_profile) --into _build/$(gpu_profile) --force

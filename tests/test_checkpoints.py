@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_leaves_the_old_state(
     def full(*arguments: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("unet_tutorial.checkpoints.os.fsync", full)
+    monkeypatch.setattr("unet_tutorial._files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(file, {"x": torch.zeros(1)}, {"step": 2})
     assert read_checkpoint(file)[1] == {"step": 1}

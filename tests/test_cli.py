@@ -150,7 +150,7 @@ def test_from_a_folder_to_masks_by_two_commands(own: Path, tmp_path: Path) -> No
         ),
         (["OWN/images"], "looked for one of images"),
         (["OWN", "--mask-values", "colors"], "'colors'"),
-        (["OWN", "--classes", "cell"], "use 2 classes, but 1 are named"),
+        (["OWN", "--classes", "cell"], "name 2 classes, the background first"),
         (["OWN", "--device", "abacus"], "abacus"),
     ],
 )

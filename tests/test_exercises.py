@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from unet_tutorial import DownSampling, UNet
+from unet_tutorial.augmentation import deform, elastic_displacement, look_up
 from unet_tutorial.documents import article_namespace
-from unet_tutorial.inference import predict
+from unet_tutorial.inference import predict, tile_plan
+from unet_tutorial.losses import border_weight_map
 from unet_tutorial.metrics import dice, pixel_error, v_rand
 from unet_tutorial.partial import ContractingPath
 from unet_tutorial.shapes import receptive_field, trace_shapes
@@ -147,6 +149,42 @@ def test_4_4_all_four_skips_can_be_cut_at_once() -> None:
     with cut_skips(model, 1, 2, 3, 4):
         severed = model(image)
     assert not torch.equal(severed, model(image))
+
+
+def test_5_1_a_gap_of_nine_pixels_weighs_more_than_one_and_of_ten_less() -> None:
+    def weight(gap: int) -> float:
+        row = np.ones((1, 60 + gap), dtype=int)
+        row[0, 30 : 30 + gap], row[0, 30 + gap :] = 0, 2
+        return float(border_weight_map(row).max())
+
+    assert np.sqrt(50 * np.log(10)) == pytest.approx(10.7, abs=0.05)
+    assert weight(9) == pytest.approx(1.35, abs=0.005)
+    assert weight(10) == pytest.approx(0.89, abs=0.005)
+
+
+def test_5_2_tiles_of_the_paper_for_two_micrographs() -> None:
+    with torch.device("meta"):
+        paper = UNet(1, 2, padding="valid")
+    assert len(tile_plan(paper, (1000, 700), 572)) == 6
+    assert len({tile.input_rows for tile in tile_plan(paper, (1000, 700), 572)}) == 3
+    first, second, *_ = tile_plan(paper, (1, 4096), 572)
+    assert second.input_columns[0] - first.input_columns[0] == 384
+    assert len(tile_plan(paper, (4096, 4096), 572)) == 11 * 11 == 121
+
+
+def test_5_3_labels_that_are_interpolated_are_no_classes() -> None:
+    labels = torch.zeros(1, 64, 64, dtype=torch.long)
+    labels[:, :, 30:34] = 1
+    bend = elastic_displacement(1, (64, 64), generator=torch.Generator().manual_seed(0))
+    _, nearest = deform(labels[:, None].float(), labels, bend)
+    mixed, _ = deform(labels[:, None].float(), labels, bend)
+    assert nearest.unique().tolist() == [0, 1]
+    assert ((mixed > 0) & (mixed < 1)).any()
+    thinner, share = mixed.long().float().mean(), nearest.float().mean()
+    assert thinner < 0.9 * share
+    between = torch.tensor([[[0.0, 2.0]]])
+    middle, _ = look_up(between, between[0].long(), torch.tensor([[[0.0]], [[0.5]]]))
+    assert middle.item() == 1, "the mean of class 0 and class 2"
 
 
 def test_6_1_a_sum_of_losses_keeps_every_graph() -> None:

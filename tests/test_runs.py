@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from unet_tutorial import _own_images, runs
+from unet_tutorial._files import write_whole
 from unet_tutorial._own_images import Folders, beside, decide, find_folders, read_own
 from unet_tutorial.datasets import FolderError, SegmentationData, from_folder
 from unet_tutorial.inference import predict
@@ -183,7 +184,7 @@ def test_what_cannot_be_held_out_is_refused(tmp_path):
 
 def test_too_few_names_of_classes_are_refused(tmp_path):
     folders = fill(tmp_path, 3)
-    with pytest.raises(ValueError, match="use 2 classes, but 1 are named: cell"):
+    with pytest.raises(ValueError, match=r"name 2 classes, the background first.*'cell'"):
         read_own(folders, class_names=["cell"])
     assert read_own(folders, class_names=["ground", "cell"]).data.class_names == ("ground", "cell")
 
@@ -358,7 +359,7 @@ def test_half_a_file_never_has_the_name_of_a_whole_one(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        runs._atomic(path, fail)
+        write_whole(path, fail)
     assert path.read_text() == "old"
 
 

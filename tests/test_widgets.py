@@ -19,6 +19,7 @@ from unet_tutorial.datasets import load
 from unet_tutorial.training import TrainingConfig, fit
 from unet_tutorial.widgets import (
     BookWidget,
+    BorderWeightLab,
     ConvolutionStepper,
     FeatureMaps,
     PoolingStepper,
@@ -28,9 +29,10 @@ from unet_tutorial.widgets import (
     TrainingPlayback,
     TransposedStepper,
 )
-from unet_tutorial.widgets._host import SCRIPTS, script, style
+from unet_tutorial.widgets._host import SCRIPTS, _source, script, style
 
 NAMES = [
+    "BorderWeightLab",
     "ConvolutionStepper",
     "FeatureMaps",
     "PoolingStepper",
@@ -48,6 +50,8 @@ LIVE = ".unet-widget-live"
 def make(name: str) -> BookWidget:
     """A widget as its chapter has it: the same sizes, networks of less width."""
     torch.manual_seed(0)
+    if name == "BorderWeightLab":
+        return BorderWeightLab()
     if name in ("ConvolutionStepper", "PoolingStepper", "TransposedStepper", "ShapeExplorer"):
         kinds = (ConvolutionStepper, PoolingStepper, TransposedStepper, ShapeExplorer)
         return next(kind() for kind in kinds if kind.__name__ == name)
@@ -106,6 +110,16 @@ def test_the_front_end_of_all_keeps_its_budget() -> None:
     everything = (script(*SCRIPTS) + style()).encode()
     assert len(everything) <= 60_000
     assert len(gzip.compress(everything)) <= 20_000
+
+
+@pytest.mark.parametrize("file", SCRIPTS)
+def test_no_template_literal_stands_within_another(file: str) -> None:
+    # The minifier pairs the backticks one by one: text of an inner literal would lose its spaces.
+    text = re.sub(r"^\s*//.*", "", _source(file), flags=re.MULTILINE)
+    literals = re.findall(r"`[^`]*`", text)
+    assert [words for words in literals if words.count("${") > words.count("}")] == []
+    for words in literals:
+        assert words in script(file)
 
 
 @by_name

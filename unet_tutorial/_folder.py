@@ -70,24 +70,27 @@ def read_folder(images: Path, masks: Path, mask_values: MaskValues) -> Folder:
         expected = ", ".join(repr(value) for value in get_args(MaskValues))
         raise ValueError(f"mask_values must be one of {expected}, got {mask_values!r}")
     problems: list[str] = []
-    if images.is_dir() and masks.is_dir():
-        pairs = _read_pairs(_match(images, masks, problems), problems)
-    elif images.is_file() and masks.is_file():
-        pairs = _read_stacks(images, masks, problems)
-    else:
-        pairs = []
-        for path in (images, masks):
-            if not path.exists():
-                problems.append(f"{path}: no such folder or file")
-        if not problems:
-            problems.append("one is a folder and the other a file: give two of the same kind")
+    pairs = read_pairs(images, masks, problems)
     problems += _check_agreement(pairs)
-    scaled, rules = _scale(pairs, problems)
+    scaled, full_scale = _scale(pairs, problems)
     labels, instances, num_classes, rule = _interpret(pairs, mask_values, problems)
     if problems:
         raise FolderError(f"{images} and {masks}", problems)
     names = tuple(pair.name for pair in pairs)
-    return Folder(names, scaled, labels, instances, num_classes, (rule, *rules))
+    return Folder(names, scaled, labels, instances, num_classes, (rule, *scale_rules(full_scale)))
+
+
+def read_pairs(images: Path, masks: Path, problems: list[str]) -> list[_Pair]:
+    """Read images and masks as they are stored; `problems` takes what is wrong."""
+    if images.is_dir() and masks.is_dir():
+        return _read_pairs(_match(images, masks, problems), problems)
+    if images.is_file() and masks.is_file():
+        return _read_stacks(images, masks, problems)
+    missing = [path for path in (images, masks) if not path.exists()]
+    problems += [f"{path}: no such folder or file" for path in missing]
+    if not missing:
+        problems.append("one is a folder and the other a file: give two of the same kind")
+    return []
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -331,34 +334,49 @@ def _check_agreement(pairs: list[_Pair]) -> list[str]:
     return problems
 
 
-def _scale(
-    pairs: list[_Pair], problems: list[str]
-) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
-    """Bring images to [0, 1]; 16-bit ones by one factor, so that they stay comparable."""
-    long = [pair.image for pair in pairs if _is_long(pair.image)]
+def _scale(pairs: list[_Pair], problems: list[str]) -> tuple[tuple[np.ndarray, ...], int]:
+    """Bring images to [0, 1], and return what 16-bit ones were divided by: 0 if there is none."""
+    long = [pair.image for pair in pairs if is_long(pair.image)]
     largest = max((int(image.max()) for image in long), default=0)
     full = next((2**bits - 1 for bits in (8, 10, 12, 14) if largest < 2**bits), 2**16 - 1)
     scaled = []
     for pair in pairs:
-        image = pair.image
-        if image.dtype == bool:
-            scaled.append(image.astype(np.float32))
-        elif image.dtype == np.uint8:
-            scaled.append(image.astype(np.float32) / np.float32(255))
-        elif _is_long(image) and image.min() >= 0 and image.max() < 2**16:
-            scaled.append(image.astype(np.float32) / np.float32(full))
-        elif np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
-            scaled.append(image.astype(np.float32))
-        else:
+        image = scale(pair.image, full)
+        if image is None:
             problems.append(
-                f"{pair.image_file}: {image.dtype} values from {image.min()} to {image.max()}; "
-                "expected 8 or 16 bits, or fractions from 0 to 1: rescale it"
+                f"{pair.image_file}: {pair.image.dtype} values from {pair.image.min()} to "
+                f"{pair.image.max()}; expected 8 or 16 bits, or fractions from 0 to 1: rescale it"
             )
-    rule = f"16-bit images divided by {full}"
-    return tuple(scaled), ((rule,) if long else ())
+        else:
+            scaled.append(image)
+    return tuple(scaled), full if long else 0
 
 
-def _is_long(image: np.ndarray) -> bool:
+def scale(image: np.ndarray, full_scale: int) -> np.ndarray | None:
+    """Bring an image to [0, 1], one of 16 bits by a factor that all share; None if it cannot be.
+
+    Examples
+    --------
+    >>> scale(np.array([0, 4095], np.uint16), full_scale=4095)
+    array([0., 1.], dtype=float32)
+    """
+    if image.dtype == bool:
+        return image.astype(np.float32)
+    if image.dtype == np.uint8:
+        return image.astype(np.float32) / np.float32(255)
+    if is_long(image) and image.min() >= 0 and image.max() < 2**16:
+        return image.astype(np.float32) / np.float32(full_scale)
+    if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
+        return image.astype(np.float32)
+    return None
+
+
+def scale_rules(full_scale: int) -> tuple[str, ...]:
+    """Say what `_scale` did, where it is more than 8 bits to fractions."""
+    return (f"16-bit images divided by {full_scale}",) if full_scale else ()
+
+
+def is_long(image: np.ndarray) -> bool:
     return bool(np.issubdtype(image.dtype, np.integer)) and image.dtype != np.uint8
 
 

@@ -212,7 +212,8 @@ def numbers_of_results(content: Mapping[str, Any]) -> list[Number]:
     settings = list(filter(is_setting, names))
     for name in names:
         if name not in settings:
-            measured = [row for row in rows if name in row]
+            # Rows of another kind may lack a setting.
+            measured = [dict.fromkeys(settings, "") | row for row in rows if name in row]
             for group in mean_and_spread(measured, settings, name).values():
                 values += group
     given = (value for value in values if not isinstance(value, str))

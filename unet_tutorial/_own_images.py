@@ -16,7 +16,7 @@ from skimage.measure import label
 
 from unet_tutorial import _folder
 from unet_tutorial._folder import FolderError, MaskValues
-from unet_tutorial.datasets import SegmentationData
+from unet_tutorial.datasets import SegmentationData, how_many_to_hold_out, name_classes
 
 TRAINING_NAMES = ("train", "training")
 VALIDATION_NAMES = ("val", "valid", "validation", "dev")
@@ -115,20 +115,6 @@ class Own(NamedTuple):
     rules: tuple[str, ...]  # what was decided, for people
 
 
-def read_pairs(folders: Folders, problems: list[str]) -> list[_folder._Pair]:
-    """Read the files of one pair of folders as they are stored; `problems` takes what is wrong."""
-    images, masks = folders.images, folders.masks
-    if images.is_dir() and masks.is_dir():
-        return _folder._read_pairs(_folder._match(images, masks, problems), problems)
-    if images.is_file() and masks.is_file():
-        return _folder._read_stacks(images, masks, problems)
-    missing = [path for path in (images, masks) if not path.exists()]
-    problems += [f"{path}: no such folder or file" for path in missing]
-    if not missing:
-        problems.append("one is a folder and the other a file: give two of the same kind")
-    return []
-
-
 def read_own(
     folders: Folders,
     *,
@@ -151,19 +137,18 @@ def read_own(
         expected = ", ".join(repr(value) for value in get_args(MaskValues))
         raise ValueError(f"mask_values must be one of {expected}, got {mask_values!r}")
     problems: list[str] = []
-    pairs = read_pairs(folders, problems)
+    pairs = _folder.read_pairs(folders.images, folders.masks, problems)
     first = len(pairs)
     second = folders.validation if isinstance(folders.validation, Folders) else None
     where = f"{folders.images} and {folders.masks}"
     if second is not None:
         theirs: list[str] = []
-        pairs = pairs + read_pairs(second, theirs)
+        pairs = pairs + _folder.read_pairs(second.images, second.masks, theirs)
         problems += [f"validation: {problem}" for problem in theirs]
         where += f", {second.images} and {second.masks}"
     problems += _folder._check_agreement(pairs)
-    scaled, scale_rules = _folder._scale(pairs, problems)
-    # Read before the division: the rule ends with the number for new images as well.
-    full_scale = int(scale_rules[0].rsplit(" ", 1)[1]) if scale_rules else 0
+    scaled, full_scale = _folder._scale(pairs, problems)
+    scale_rules = _folder.scale_rules(full_scale)
     if even:
         scaled = tuple(map(even_out, scaled))
         scale_rules = (*scale_rules, "each image divided by its own brightness")
@@ -180,7 +165,7 @@ def read_own(
         description=f"{len(pairs)} images with masks; {rule}",
         images=scaled,
         labels=labels,
-        class_names=_name_classes(class_names, used),
+        class_names=name_classes(class_names, used),
         validation_indices=_held_out(folders, names, first, where),
         image_names=names,
         instances=instances,
@@ -237,36 +222,10 @@ def decide(masks: Sequence[np.ndarray]) -> MaskValues:
     return "auto"
 
 
-def _name_classes(class_names: Sequence[str] | None, used: int) -> tuple[str, ...]:
-    if class_names is None:
-        if used == 2:
-            return ("background", "foreground")
-        return tuple(f"class {index}" for index in range(used))
-    if len(class_names) < used:
-        raise ValueError(
-            f"the masks use {used} classes, but {len(class_names)} are named: "
-            f"{', '.join(class_names)}; name all of them, the background first"
-        )
-    return tuple(class_names)
-
-
 def _held_out(folders: Folders, names: tuple[str, ...], first: int, where: str) -> tuple[int, ...]:
     if isinstance(folders.validation, Folders):
         return tuple(range(first, len(names)))
-    fraction = folders.validation
-    if not 0 <= fraction < 1:
-        raise ValueError(
-            f"validation must be a folder or a fraction from 0 to below 1, got {fraction}"
-        )
-    number = max(1, round(fraction * first)) if fraction else 0
-    if number >= first:
-        raise FolderError(
-            where,
-            [
-                f"of {first} image{'s' * (first != 1)}, holding out {number} leaves none to train "
-                "on: add images, or hold out less (0 for none)"
-            ],
-        )
+    number = how_many_to_hold_out(folders.validation, first, where)
     return tuple(range(first - number, first))
 
 
@@ -316,20 +275,15 @@ def _scaled_pages(file: Path, channels: int, full_scale: int) -> np.ndarray:
         raise ValueError(
             f"{pages.shape[1]} channels, the network was trained on images with {channels}"
         )
-    if pages.dtype == bool:
-        return pages.astype(np.float32)
-    if pages.dtype == np.uint8:
-        return pages.astype(np.float32) / np.float32(255)
-    if np.issubdtype(pages.dtype, np.integer):
-        if not full_scale:
-            raise ValueError(
-                f"{pages.dtype} values, the network was trained on 8-bit images: convert it as "
-                "you converted those"
-            )
-        return pages.astype(np.float32) / np.float32(full_scale)
-    if not np.isfinite(pages).all() or pages.min() < 0 or pages.max() > 1:
+    if _folder.is_long(pages) and not full_scale:
         raise ValueError(
-            f"{pages.dtype} values from {pages.min()} to {pages.max()}; expected fractions from "
-            "0 to 1"
+            f"{pages.dtype} values, the network was trained on 8-bit images: convert it as "
+            "you converted those"
         )
-    return pages.astype(np.float32)
+    scaled = _folder.scale(pages, full_scale)
+    if scaled is None:
+        raise ValueError(
+            f"{pages.dtype} values from {pages.min()} to {pages.max()}; expected 8 or 16 bits, or "
+            "fractions from 0 to 1"
+        )
+    return scaled

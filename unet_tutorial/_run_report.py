@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from unet_tutorial.datasets import SegmentationData
-from unet_tutorial.plots import INVENTED, MISSED
+from unet_tutorial.plots import CONFUSED, INVENTED, MISSED, error_overlay
 
 if TYPE_CHECKING:
     from unet_tutorial.runs import Score
 
 WORST = 4
 INK = "#010203"  # stands for the theme's own color of text until the drawing is on the page
-LOSS, SCORE, CONFUSED = "#7a8fd0", "#d1660f", "#a06bd0"
+LOSS, SCORE = "#7a8fd0", "#d1660f"
 
 STYLE = f"""
 :root {{ color-scheme: light dark; --paper: #fff; --ink: #23272e; --line: #c9ced6;
@@ -160,7 +159,7 @@ def _worst(
     guesses: Sequence[np.ndarray],
     chosen: Sequence[tuple[int, Score]],
 ) -> str:
-    from unet_tutorial.runs import overlay
+    from unet_tutorial.runs import overlay, visible
 
     parts = [
         "<h2>The worst of the held-out images</h2>",
@@ -176,11 +175,12 @@ def _worst(
     for index, score in chosen:
         image, truth, guess = held_out.images[index], held_out.labels[index], guesses[index]
         missed, invented = np.mean((truth > 0) & (guess == 0)), np.mean((truth == 0) & (guess > 0))
+        gray = visible(image).mean(axis=-1)
         pictures = {
             "image": overlay(image, np.zeros_like(truth)),
             "mask": overlay(image, truth),
             "network": overlay(image, guess),
-            "errors": _errors(image, truth, guess),
+            "errors": np.round(255 * error_overlay(gray, guess, truth)).astype(np.uint8),
         }
         cells = "".join(
             f'<div><img src="{_png(picture)}" alt="{html.escape(_alt(what, score))}">'
@@ -204,16 +204,6 @@ def _alt(what: str, score: Score) -> str:
         "network": f"What the network found in image {score.name}, Dice {score.mean_dice:.3f}",
         "errors": f"Wrong pixels of image {score.name}: missed orange, invented blue",
     }[what]
-
-
-def _errors(image: np.ndarray, truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    from unet_tutorial.runs import visible
-
-    picture = 0.35 + 0.65 * visible(image).mean(axis=-1, keepdims=True).repeat(3, axis=-1)
-    picture[(truth > 0) & (guess > 0) & (truth != guess)] = to_rgb(CONFUSED)
-    picture[(truth > 0) & (guess == 0)] = to_rgb(MISSED)
-    picture[(truth == 0) & (guess > 0)] = to_rgb(INVENTED)
-    return np.round(255 * picture).astype(np.uint8)
 
 
 def _png(picture: np.ndarray) -> str:
@@ -247,13 +237,15 @@ def _table(about: dict[str, Any], scores: Sequence[Score]) -> str:
 
 def _settings(about: dict[str, Any]) -> str:
     options, training, machine = about["network"]["options"], about["training"], about["machine"]
+    processes = machine.get("processes", 1)  # older runs do not say it
     rows = {
         "network": f"U-Net, {options['base_channels']} base channels, depth {options['depth']}",
         "training": f"{about['steps_done']} steps of {training['batch_size']} crops of "
         f"{training['crop_size']}×{training['crop_size']}, {training['loss']}, seed "
         f"{training['seed']}",
         "time": f"{about['seconds']:.0f} s of steps, {about['precision']}",
-        "machine": f"{machine['device']}, {machine['processor']}, {machine['cores']} cores",
+        "machine": f"{machine['device']}, {machine['processor']}, {machine['cores']} cores"
+        + (f", {processes} processes" if processes > 1 else ""),
         "versions": f"unet-tutorial {about['version']}, torch {machine['torch']}",
     }
     cells = "".join(

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from unet_tutorial._files import write_text_whole
+
 MAX_BYTES = 1_000_000
 RUNS = "runs.json"  # how long each chapter took, and where; read by the page "How it was run"
 _VERSIONS = ("torch", "numpy", "scipy", "scikit-image", "matplotlib", "jupyter-book", "papermill")
@@ -169,7 +171,9 @@ def run_chapters(
                 half.unlink(missing_ok=True)
         stamp.unlink(missing_ok=True)  # it belongs to the result that goes now
         os.replace(half, target)
-        _write(stamp, f"{wanted} {_data_on_disk(root)}")  # a chapter may have downloaded some
+        write_text_whole(
+            stamp, f"{wanted} {_data_on_disk(root)}"
+        )  # a chapter may have downloaded some
         failed.unlink(missing_ok=True)
         seconds = time.perf_counter() - started
         _note_run(target, seconds)
@@ -214,9 +218,9 @@ def refresh_chapters(root: Path, only: Sequence[str] = ()) -> list[Path]:
             )
     runs = root / "book" / "results" / RUNS
     runs.parent.mkdir(exist_ok=True)
-    _write(runs, (root / "_build" / "refreshed" / RUNS).read_text(encoding="utf-8"))
+    write_text_whole(runs, (root / "_build" / "refreshed" / RUNS).read_text(encoding="utf-8"))
     for target, text in zip(chapters, texts, strict=True):
-        _write(target, text)
+        write_text_whole(target, text)
         print(f"{target.name}: {len(text.encode()):,} bytes stored", flush=True)
     return chapters
 
@@ -308,7 +312,7 @@ def build_site(root: Path, executed: Path | None = None) -> Path:
         raise ChapterError("Jupyter Book did not build the site:\n" + "\n".join(said[-40:]))
     stamp.unlink(missing_ok=True)
     _replace_folder(built, site)
-    _write(stamp, wanted)
+    write_text_whole(stamp, wanted)
     return site / "index.html"
 
 
@@ -342,7 +346,7 @@ def _note_run(notebook: Path, seconds: float) -> None:
         "versions": versions,
         "chapters": chapters,
     }
-    _write(file, json.dumps(content, indent=1) + "\n")
+    write_text_whole(file, json.dumps(content, indent=1) + "\n")
 
 
 def _execute(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> None:
@@ -415,12 +419,6 @@ def _merge_streams(outputs: list[Any]) -> list[Any]:
         else:
             merged.append(output)
     return merged
-
-
-def _write(target: Path, text: str) -> None:
-    half = target.with_name(target.name + ".part")
-    half.write_text(text, encoding="utf-8")
-    os.replace(half, target)
 
 
 def _mirror(source: Path, target: Path, instead: Mapping[str, Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from unet_tutorial._files import write_whole
 
 FORMAT = "inside-unet training 1"
 
@@ -46,13 +47,10 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[s
     ({'x': tensor([1., 1.])}, {'step': 3})
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(path.name + ".part")
     # Contiguous: a file has one order of its values, memory may have another (channels last).
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, half, metadata={"format": FORMAT, "notes": json.dumps(notes)})
-    with half.open("rb") as written:
-        os.fsync(written.fileno())
-    os.replace(half, path)
+    about = {"format": FORMAT, "notes": json.dumps(notes)}
+    write_whole(path, lambda half: save_file(plain, half, metadata=about), sync=True)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 chapters_app = typer.Typer(help="Run, renew and build the chapters.", no_args_is_help=True)
 app.add_typer(chapters_app, name="chapters")
+results_app = typer.Typer(help="Measured results, and how to measure them.", no_args_is_help=True)
+app.add_typer(results_app, name="results")
 data_app = typer.Typer(help="Look after images of your own.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
@@ -27,8 +29,11 @@ Root = Annotated[Path, typer.Option(help="Root of a checkout of the book.")]
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Turn the package's own errors into one message and exit code 1."""
+def _errors(first_to_say: Callable[[str], bool] = lambda said: True) -> Iterator[None]:
+    """Turn the package's own errors into one message and exit code 1.
+
+    `first_to_say` tells whether no other process has said the same.
+    """
     from unet_tutorial.chapters import ChapterError
 
     try:
@@ -36,7 +41,8 @@ def _errors() -> Iterator[None]:
     except (ChapterError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         # What a keyword is in Python is an option here.
         said = re.sub(r"\b(mask_values|validation)=(['\"]?)(\w+)\2", _as_option, str(error))
-        typer.secho(f"error: {said}", fg=typer.colors.RED, err=True)
+        if first_to_say(said):
+            typer.secho(f"error: {said}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from None
 
 
@@ -57,6 +63,21 @@ def main(
     ] = False,
 ) -> None:
     """Inside U-Net: the book's tools."""
+
+
+@results_app.command("list")
+def list_results(root: Root = Path()) -> None:
+    """List what was measured, when, where, and the command that measures it anew.
+
+    Example: unet-tutorial results list
+    """
+    from unet_tutorial.results import list_scripts
+
+    with _errors():
+        for script in list_scripts(root.resolve()):
+            typer.echo(f"{script.name}: {script.does}")
+            typer.echo(f"    {script.command}")
+            typer.echo(f"    {script.measured or 'not measured yet'}")
 
 
 @chapters_app.command("list")
@@ -255,10 +276,14 @@ def train(
     Examples: unet-tutorial train nuclei --out runs/nuclei
 
     unet-tutorial train --images scans --masks drawn --validation 0.3 --out runs/scans
+
+    torchrun --nproc-per-node 2 -m unet_tutorial train nuclei --out runs/nuclei
     """
+    from unet_tutorial.distributed import TeamError, join
     from unet_tutorial.runs import train_run
 
-    with _errors():
+    team = join()  # with the processes that a launcher has started
+    with _errors(team.first_to_say):
         folders = _folders(data, images, masks, validation, validation_images, validation_masks)
         try:
             run = train_run(
@@ -273,11 +298,15 @@ def train(
                 report=typer.echo,
             )
         except KeyboardInterrupt:
-            typer.echo("stopped by hand; the same command goes on with what is there")
+            if team.first:
+                typer.echo("stopped by hand; the same command goes on with what is there")
             raise typer.Exit(130) from None
+        except TeamError:
+            raise typer.Exit(1) from None  # the first process says why
         if run.about["status"] == "interrupted":
             raise typer.Exit(130)
-        typer.echo(f"Use it:\n  unet-tutorial predict --run {out} IMAGE... --out results")
+        if team.first:
+            typer.echo(f"Use it:\n  unet-tutorial predict --run {out} IMAGE... --out results")
 
 
 @app.command("predict")

@@ -20,8 +20,9 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from unet_tutorial import _folder
-from unet_tutorial._folder import MaskValues
-from unet_tutorial._own_images import Folders, decide, read_pairs
+from unet_tutorial._folder import FolderError, MaskValues
+from unet_tutorial._own_images import Folders, decide
+from unet_tutorial.datasets import how_many_to_hold_out
 
 __all__ = ["Finding", "check", "check_folder"]
 
@@ -133,8 +134,11 @@ def check(folders: Folders, *, mask_values: MaskValues = "auto", depth: int = 4)
         pairs += _read(folders.validation, "validation/", findings)
         held_out = set(range(first, len(pairs)))
     else:
-        number = max(1, round(folders.validation * first)) if folders.validation else 0
-        held_out = set(range(first - number, first)) if number < first else set()
+        try:
+            number = how_many_to_hold_out(folders.validation, first, str(folders.images))
+        except FolderError:  # too few to hold out any; what is wrong with them comes first
+            number = 0
+        held_out = set(range(first - number, first))
     findings += _convert(_folder._check_agreement(pairs))
     if not pairs:
         return _sorted(findings)
@@ -156,7 +160,7 @@ def _sorted(findings: Iterable[Finding]) -> list[Finding]:
 
 def _read(folders: Folders, prefix: str, findings: list[Finding]) -> list[_folder._Pair]:
     problems: list[str] = []
-    pairs = read_pairs(folders, problems)
+    pairs = _folder.read_pairs(folders.images, folders.masks, problems)
     findings += _convert(problems, prefix)
     findings += _check_formats(folders, prefix)
     return [

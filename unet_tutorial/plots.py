@@ -20,6 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from unet_tutorial.inference import Tile
 from unet_tutorial.shapes import Layer, ShapeTrace, Stage
 from unet_tutorial.training import TrainingResult
 
@@ -32,6 +33,7 @@ ARROWS = {
 }
 BLOCK, COPIED, UNBUILT, INK = "#90b8e0", "#ffffff", "#e9ecef", "#23272e"
 MISSED, INVENTED = "#e07b00", "#2f6fde"
+CONFUSED = "#a06bd0"
 RUNGS = ("#1f4e8c", "#d1660f", "#6b4fa0", "#3d8f63", "#8a8f98")  # curves, told apart when gray
 
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#c96a00", "#fbfbfb", "#1f4e8c"])
@@ -427,12 +429,13 @@ def error_overlay(image: np.ndarray, prediction: np.ndarray, target: np.ndarray)
     image : numpy.ndarray
         (H, W) or (1, H, W), 0 to 1.
     prediction, target : numpy.ndarray
-        (H, W), true where there is membrane.
+        (H, W): class indices, or true where there is membrane.
 
     Returns
     -------
     numpy.ndarray
-        (H, W, 3), 0 to 1: the image in pale gray, missed membrane orange, invented membrane blue.
+        (H, W, 3), 0 to 1: the image in pale gray, missed orange, invented blue, one class taken
+        for another (not for the background, 0) violet.
 
     Examples
     --------
@@ -443,9 +446,10 @@ def error_overlay(image: np.ndarray, prediction: np.ndarray, target: np.ndarray)
     """
     gray = np.asarray(image, dtype=float).reshape(target.shape)
     picture = np.repeat((0.35 + 0.65 * gray)[..., None], 3, axis=-1)
-    found, truth = np.asarray(prediction, bool), np.asarray(target, bool)
-    picture[truth & ~found] = to_rgb(MISSED)
-    picture[found & ~truth] = to_rgb(INVENTED)
+    found, truth = np.asarray(prediction), np.asarray(target)
+    picture[(truth > 0) & (found > 0) & (truth != found)] = to_rgb(CONFUSED)
+    picture[(truth > 0) & (found == 0)] = to_rgb(MISSED)
+    picture[(found > 0) & (truth == 0)] = to_rgb(INVENTED)
     return picture
 
 
@@ -902,6 +906,137 @@ def plot_grid(
         panel.set(title=title, xticks=[], yticks=[])
         panel.set_anchor("N")
     figure.tight_layout(pad=0.4)
+    return figure
+
+
+def plot_weights(image: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Figure:
+    """Set an image, its label and the weight of each pixel side by side.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (1, H, W) or (H, W), 0 to 1.
+    labels : numpy.ndarray
+        (H, W), drawn white where it is not 0.
+    weights : numpy.ndarray
+        (H, W), 0 or more; drawn with its scale.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_weights(np.zeros((8, 8)), np.eye(8), np.ones((8, 8)))
+    >>> [axes.get_title() for axes in figure.axes[:3]]
+    ['image', 'label', 'weight']
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.1), width_ratios=(1, 1, 1.16))
+    show_image(axes[0], image, "image")
+    show_image(axes[1], np.asarray(labels) > 0, "label")
+    drawn = axes[2].imshow(weights, cmap="cividis", vmin=0)
+    axes[2].set_title("weight")
+    axes[2].axis("off")
+    figure.colorbar(drawn, ax=axes[2], fraction=0.046, pad=0.03)
+    figure.tight_layout(pad=0.5)
+    return figure
+
+
+def plot_tiles(image: np.ndarray, tiles: Sequence[Tile]) -> Figure:
+    """Draw each tile over the image with its mirrored surroundings, and what the tile answers for.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (1, H, W) or (H, W), 0 to 1.
+    tiles : sequence of Tile
+        From `unet_tutorial.inference.tile_plan`; four or fewer are easy to see.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a tile. Beyond the image its mirrored surroundings are pale. Blue, dashed: what the
+        network reads. Orange: the pixels that are kept.
+
+    Examples
+    --------
+    >>> from unet_tutorial import UNet
+    >>> from unet_tutorial.inference import tile_plan
+    >>> model = UNet(1, 2, base_channels=1, depth=1, padding="valid")
+    >>> len(plot_tiles(np.zeros((32, 32)), tile_plan(model, (32, 32), 36)).axes)
+    4
+    """
+    pixels = np.asarray(image, float).reshape(np.shape(image)[-2:])
+    height, width = pixels.shape
+    spans = [span for tile in tiles for span in (tile.input_rows, tile.input_columns)]
+    before = max(0, -min(start for start, _ in spans))
+    after = max(
+        max(tile.input_rows[1] - height, tile.input_columns[1] - width, 0) for tile in tiles
+    )
+    around = np.pad(pixels, (before, after), mode="reflect" if min(pixels.shape) > 1 else "edge")
+    pale = 0.6 + 0.4 * around
+    pale[before : before + height, before : before + width] = pixels
+    figure, axes = plt.subplots(1, len(tiles), figsize=(2.45 * len(tiles), 2.75), squeeze=False)
+    ends = (-before - 0.5, width + after - 0.5, height + after - 0.5, -before - 0.5)
+    for number, (panel, tile) in enumerate(zip(axes.flat, tiles, strict=True), start=1):
+        show_image(panel, pale, f"tile {number}")
+        panel.images[0].set_extent(ends)
+        frames = (
+            (tile.input_rows, tile.input_columns, INVENTED, "--"),
+            (tile.output_rows, tile.output_columns, MISSED, "-"),
+        )
+        for rows, columns, color, line in frames:
+            corner, size = (columns[0] - 0.5, rows[0] - 0.5), np.subtract(*columns[::-1])
+            panel.add_patch(
+                Rectangle(
+                    corner,
+                    float(size),
+                    rows[1] - rows[0],
+                    fill=False,
+                    edgecolor=color,
+                    linewidth=2.2,
+                    linestyle=line,
+                )
+            )
+    figure.tight_layout(pad=0.5)
+    return figure
+
+
+def plot_by_number(
+    curves: Mapping[str, Mapping[int, tuple[float, float]]], *, xlabel: str, ylabel: str
+) -> Figure:
+    """Draw means with their spread against a number, such as that of the training images.
+
+    Parameters
+    ----------
+    curves : mapping
+        By the name to write in the legend, by number: mean and spread.
+    xlabel, ylabel : str
+        Written at the axes.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = plot_by_number({"a": {1: (0.2, 0.1), 3: (0.1, 0.0)}}, xlabel="n", ylabel="error")
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['1', '3']
+    """
+    figure, axes = plt.subplots(figsize=(6.0, 3.2))
+    numbers = sorted({number for curve in curves.values() for number in curve})
+    for shift, ((name, curve), marker) in enumerate(
+        zip(curves.items(), _endless("osD^"), strict=False)
+    ):
+        places = [numbers.index(number) + 0.06 * shift for number in curve]
+        means, spreads = zip(*curve.values(), strict=True)
+        axes.errorbar(places, means, spreads, marker=marker, markersize=5, capsize=3, label=name)
+    axes.set_xticks(range(len(numbers)), [f"{number}" for number in numbers])
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8.5)
+    figure.tight_layout()
     return figure
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import json
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from unet_tutorial._files import write_text_whole
 from unet_tutorial.devices import describe_machine
 
 
@@ -69,10 +71,7 @@ def write_results(
         "settings": dict(settings),
         "rows": [dict(row) for row in rows],
     }
-    half = path.with_name(path.name + ".part")
-    half.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(half, path)
-    return path
+    return write_text_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
@@ -140,6 +139,168 @@ def mean_and_spread(
         group: (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
         for group, values in groups.items()
     }
+
+
+def table_of_means(
+    rows: Sequence[Mapping[str, Any]],
+    by: Sequence[str],
+    values: Sequence[str],
+    where: Mapping[str, str] | None = None,
+) -> list[list[str]]:
+    """Write measured rows as the cells of a table: mean ± standard deviation of each group.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        From `read_results`.
+    by : sequence of str
+        Columns that make a group, such as the network; what is left varies with the seed.
+    values : sequence of str
+        Columns to average. A group without a number in one of them gets a dash there.
+    where : mapping of str to str, optional
+        Take only rows that have these values.
+
+    Returns
+    -------
+    list of list of str
+        First the head: ``by``, ``values`` and how many rows the group has.
+
+    Raises
+    ------
+    ValueError
+        If no row is left, or none has one of the columns.
+
+    Examples
+    --------
+    >>> rows = [{"net": "a", "error": 0.25}, {"net": "a", "error": 0.35}, {"net": "b"}]
+    >>> for cells in table_of_means(rows, ["net"], ["error"]):
+    ...     print(cells)
+    ['net', 'error', 'runs']
+    ['a', '0.300 ± 0.071', '2']
+    ['b', '–', '1']
+    """
+    wanted = [
+        row for row in rows if all(str(row.get(k)) == value for k, value in (where or {}).items())
+    ]
+    missing = [name for name in (*by, *values) if all(row.get(name) is None for row in wanted)]
+    if missing or not wanted:
+        known = sorted({name for row in rows for name in row})
+        raise ValueError(
+            f"no row of {len(rows)} has {', '.join(missing)}"
+            + (f" where {where}" if where else "")
+            + f"; columns: {', '.join(known)}"
+        )
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in wanted:
+        groups.setdefault(tuple(_word(row.get(name)) for name in by), []).append(row)
+    table = [[name.replace("_", " ") for name in (*by, *values)] + ["runs"]]
+    for group, members in groups.items():
+        cells = [_mean([row.get(name) for row in members]) for name in values]
+        table.append([*group, *cells, str(len(members))])
+    return table
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no", None: "–"}.get(value, str(value))
+
+
+def _mean(values: Sequence[Any]) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "–"
+    if any(isinstance(value, str) for value in numbers):
+        return ", ".join(sorted(set(map(str, numbers))))
+    mean = float(np.mean(numbers))
+    digits = 0 if abs(mean) >= 100 else 1 if abs(mean) >= 10 else 2 if abs(mean) >= 1 else 3
+    if len(numbers) == 1:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {np.std(numbers, ddof=1):.{digits}f}"
+
+
+@dataclass(frozen=True)
+class ResultScript:
+    """A script that measures, and the file that it writes.
+
+    Attributes
+    ----------
+    name : str
+        Of both, without their endings.
+    does : str
+        The first line of the script's text.
+    command : str
+        What writes the file anew.
+    measured : str
+        When and on what, from the file; empty if there is none.
+    """
+
+    name: str
+    does: str
+    command: str
+    measured: str
+
+
+def list_scripts(root: str | Path) -> list[ResultScript]:
+    """List what can be measured anew in a checkout, and what was.
+
+    Parameters
+    ----------
+    root : str or Path
+        Root of a checkout of the book.
+
+    Returns
+    -------
+    list of ResultScript
+        By name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no folder ``scripts``.
+
+    Examples
+    --------
+    >>> root = Path(__file__).resolve().parents[1]
+    >>> [script.command for script in list_scripts(root) if script.name == "board"]
+    ['python scripts/board.py --out book/results/board.json']
+    """
+    root = Path(root)
+    scripts = sorted((root / "scripts").glob("*.py"))
+    if not scripts:
+        raise FileNotFoundError(
+            f"{root / 'scripts'} has no script: measuring needs a checkout of the book; say where "
+            "with --root"
+        )
+    listed = []
+    for script in scripts:
+        text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+        target = f"book/results/{script.stem}.json"
+        found = []
+        for file in (root / target, root / f"book/results/gpu/{script.stem}.json"):
+            if file.exists():
+                about = read_results(file)
+                found.append(f"{about['date']}, {machine_name(about['machine'])}")
+        listed.append(
+            ResultScript(
+                script.stem,
+                text.split("\n")[0],
+                f"python scripts/{script.name} --out {target}",
+                "; ".join(found),
+            )
+        )
+    return listed
+
+
+def machine_name(machine: Mapping[str, Any]) -> str:
+    """Say in a few words where a file was measured.
+
+    Examples
+    --------
+    >>> machine_name({"device": "cpu", "processor": "AMD EPYC", "cores": 2})
+    'AMD EPYC, 2 cores'
+    """
+    if machine["device"] != "cpu":
+        return str(machine["device"])
+    return f"{machine['processor']}, {machine['cores']} cores"
 
 
 def _commit() -> str:

@@ -8,7 +8,6 @@ is there as long as the training has not ended.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,10 +21,12 @@ from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_erosion
 
 from unet_tutorial import __version__
+from unet_tutorial._files import write_text_whole, write_whole
 from unet_tutorial._folder import READABLE, MaskValues, natural_order
 from unet_tutorial._own_images import Folders, Own, read_image, read_own
 from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.devices import choose_device, describe_machine
+from unet_tutorial.distributed import join
 from unet_tutorial.inference import predict
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.training import TrainingConfig, TrainingResult, fit
@@ -237,6 +238,9 @@ def train_run(
     Where the folder holds an unfinished training of the same images with the same settings, that
     one goes on; a finished one is never touched.
 
+    Where a launcher has started several processes, all train; the first one looks at the folder,
+    reports, scores and writes.
+
     Parameters
     ----------
     folders : Folders
@@ -270,16 +274,14 @@ def train_run(
         If the folder holds a finished run, one with other settings, or other files.
     FolderError
         With all that is wrong with the images.
+    TeamError
+        In the other processes, if the first one has failed.
     """
     out = Path(out)
-    before = _read_about(out)
-    if before is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: there is something else already; choose another folder")
-    if before is not None and before.get("status") == "finished":
-        raise RunError(
-            f"{out}: a finished run, which is not written over; choose another folder, or remove "
-            "this one"
-        )
+    team = join()
+    if not team.first:
+        report = _nothing
+    before = team.from_first(lambda: _unfinished(out))
     own = read_own(folders, mask_values=mask_values, class_names=class_names, even=even)
     data = own.data
     report(_describe(own))
@@ -291,26 +293,52 @@ def train_run(
     config = replace(config, seed=seed)
     if steps is not None:
         config = replace(config, steps=steps, validate_every=max(1, steps // 5))
-    if config.batch_size == 1 and config.crop_size == 2 ** options["depth"]:
-        config = replace(config, batch_size=2)
+    # Batch normalization needs two values of each channel, in every process.
+    one_value = config.batch_size <= team.size and config.crop_size == 2 ** options["depth"]
+    batch_size = 2 * team.size if one_value else team.round_up(config.batch_size)
+    config = replace(config, batch_size=batch_size)
     torch.manual_seed(seed)
     model = UNet(data.in_channels, data.num_classes, **options)
     about = {"name": out.resolve().name, **_about(own, model, config)}
+    about["machine"]["processes"] = team.size
     if before is not None:
         _must_agree(out, before, about)
         report(f"{out}: an unfinished training of these images; it goes on")
-    out.mkdir(parents=True, exist_ok=True)
-    _write_about(out, about)
+    team.from_first(lambda: _begin(out, about))
     report(
         f"a U-Net with {sum(p.numel() for p in model.parameters()):,} weights, depth "
         f"{options['depth']}; {config.steps} steps of {config.batch_size} crops of "
         f"{config.crop_size}×{config.crop_size} on {where}"
+        + (f", shared by {team.size} processes" if team.size > 1 else "")
     )
     result = fit(model, data, config, report=report, checkpoint=out / CHECKPOINT)
     if result.interrupted and not result.steps_done:
         raise KeyboardInterrupt
     model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return _finish(out, own, result, about, report)
+    about = team.from_first(lambda: _finish(out, own, result, about, report))
+    return Run(out, model.eval(), own.data.class_names, own.full_scale, own.even, about)
+
+
+def _unfinished(out: Path) -> dict[str, Any] | None:
+    """Return what an unfinished run says of itself; refuse a folder that holds anything else."""
+    before = _read_about(out)
+    if before is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: there is something else already; choose another folder")
+    if before is not None and before.get("status") == "finished":
+        raise RunError(
+            f"{out}: a finished run, which is not written over; choose another folder, or remove "
+            "this one"
+        )
+    return before
+
+
+def _begin(out: Path, about: dict[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    _write_about(out, about)
+
+
+def _nothing(line: str) -> None:
+    """Be silent: the first process reports."""
 
 
 def _finish(
@@ -319,7 +347,7 @@ def _finish(
     result: TrainingResult,
     about: dict[str, Any],
     report: Callable[[str], Any],
-) -> Run:
+) -> dict[str, Any]:
     """Score, and write weights, report and ``run.json``, in this order: the last one says done."""
     from unet_tutorial._run_report import write_report
 
@@ -344,14 +372,14 @@ def _finish(
     weights = {
         name: value.detach().cpu().contiguous() for name, value in result.model.state_dict().items()
     }
-    _atomic(out / MODEL, lambda half: save_file(weights, half))
-    _atomic(out / REPORT, lambda half: write_report(half, about, held_out, guesses, scores))
+    write_whole(out / MODEL, lambda half: save_file(weights, half))
+    write_whole(out / REPORT, lambda half: write_report(half, about, held_out, guesses, scores))
     _write_about(out, about)
     if not result.interrupted:
         (out / CHECKPOINT).unlink(missing_ok=True)
     for line in _summary(out, about):
         report(line)
-    return Run(out, result.model.eval(), own.data.class_names, own.full_scale, own.even, about)
+    return about
 
 
 def _describe(own: Own) -> str:
@@ -459,16 +487,9 @@ def _pooled(guesses: Sequence[np.ndarray], data: SegmentationData) -> dict[str, 
 # --- files --------------------------------------------------------------------------------------
 
 
-def _atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let a file appear whole or not at all."""
-    half = path.with_name(path.name + ".part")
-    write(half)
-    os.replace(half, path)
-
-
 def _write_about(folder: Path, about: dict[str, Any]) -> None:
     text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    _atomic(folder / ABOUT, lambda half: half.write_text(text, encoding="utf-8"))
+    write_text_whole(folder / ABOUT, text)
 
 
 def _read_about(folder: Path) -> dict[str, Any] | None:
@@ -578,7 +599,7 @@ def predict_files(
 
 
 def _save(path: Path, picture: Image.Image) -> None:
-    _atomic(path, lambda half: picture.save(half, format="PNG"))
+    write_whole(path, lambda half: picture.save(half, format="PNG"))
 
 
 def _list_images(given: Iterable[str | Path], problems: list[str]) -> list[Path]:

@@ -26,7 +26,8 @@ from unet_tutorial.checkpoints import (
     write_checkpoint,
 )
 from unet_tutorial.datasets import SegmentationData
-from unet_tutorial.devices import Precision, autocast, choose_device, choose_precision
+from unet_tutorial.devices import Precision, autocast, choose_precision
+from unet_tutorial.distributed import Team, join
 from unet_tutorial.inference import predict
 from unet_tutorial.losses import (
     balanced_class_weights,
@@ -47,7 +48,7 @@ class TrainingConfig:
     steps : int
         Gradient steps. A budget in steps gives the same result everywhere; seconds are measured.
     batch_size : int
-        Crops per step.
+        Crops per step; of all processes together, where several train.
     crop_size : int
         Side of the square crops in pixels; a size that the network takes. An unpadded network
         is trained on the pixels that it gives back; the margin is continued by mirroring.
@@ -232,6 +233,11 @@ def fit(
     -----
     The same seed and first weights on the same machine give the same weights, bit for bit.
 
+    Where a launcher such as `torchrun` has started several processes, they train together, with
+    the same crops and the same loss as one process would, so that the weights differ by roundings
+    (and by drop-out and batch normalization: see `unet_tutorial.distributed`). Every process gets
+    the trained network; only the first one scores, reports and writes.
+
     Examples
     --------
     >>> import torch
@@ -246,14 +252,18 @@ def fit(
     (3, 1)
     """
     config = config or TrainingConfig()
-    device = choose_device(config.device)
+    team = join()  # of one process, unless a launcher has started several
+    device = team.choose_device(config.device)
     precision = choose_precision(device, config.precision)
     result = TrainingResult(model, config, str(device), precision)
     margin = _margin(model, config.crop_size)
     images, labels = _tensors(data.training, model, config, device, margin)
     weights = _class_weights(data.training, config, device)
+    team.check(config.batch_size, config, data.training)
     chance = torch.Generator().manual_seed(config.seed)
     held_out = data.validation
+    score = team.first and len(held_out) > 0
+    report = report if team.first else None
 
     model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
@@ -271,9 +281,9 @@ def fit(
     parts = (model, optimizer, schedule, scaler, chance)
     file = Path(checkpoint) if checkpoint else None
 
-    with _repeatable(config.seed, device):
-        if file and file.exists():
-            _resume(file, parts, result, losses, report)
+    with _repeatable(config.seed + team.rank, device), team.training(model) as network:
+        if file and team.from_first(file.exists):
+            _resume(file, parts, result, losses, report, team)
         try:
             for step in range(len(losses) + 1, config.steps + 1):
                 started = time.perf_counter()
@@ -291,8 +301,9 @@ def fit(
                 if config.gray:
                     crops = change_gray(crops, config.gray, chance)
                 with autocast(device, precision):
-                    logits = model(crops.contiguous(memory_format=torch.channels_last))
-                loss = _loss(logits, truth, config, weights, weight_map)
+                    share = team.share(crops).contiguous(memory_format=torch.channels_last)
+                    logits = network(share)
+                loss = _loss(team.gather(logits), truth, config, weights, weight_map)
                 optimizer.zero_grad()
                 scaler.scale(loss).backward()
                 result.learning_rates.append(float(schedule.get_last_lr()[0]))
@@ -305,19 +316,16 @@ def fit(
                     _stop_if_not_finite(losses, config, precision)  # a GPU waits here
                 result.seconds += time.perf_counter() - started
 
-                if len(held_out) and _due(step, config.validate_every, last):
+                if score and _due(step, config.validate_every, last):
                     result.validations.append(validate(model, held_out, step))
-                if (
-                    len(held_out)
-                    and config.snapshot_every
-                    and _due(step, config.snapshot_every, last)
-                ):
+                if score and config.snapshot_every and _due(step, config.snapshot_every, last):
                     result.snapshots.append(_snapshot(model, held_out, step))
                 if report and (last or step % max(1, config.steps // 10) == 0):
                     report(_progress(result, losses, step))
                 every = config.checkpoint_every or max(1, config.steps // 10)
                 if file and _due(step, every, last):
-                    _save(file, parts, result, losses)
+                    _save(file, parts, result, losses, team)
+                team.stop_if_asked()
         except KeyboardInterrupt:
             result.interrupted = True
             if report:
@@ -400,8 +408,14 @@ def _split(
     return crops[:, :channels], labels[:, inner, inner], weights
 
 
-def _save(file: Path, parts: tuple[Any, ...], result: TrainingResult, losses: list[Tensor]) -> None:
+def _save(
+    file: Path, parts: tuple[Any, ...], result: TrainingResult, losses: list[Tensor], team: Team
+) -> None:
+    others = team.chance(torch.device(result.device))
+    if not team.first:
+        return
     tensors, notes = training_state(*parts)
+    tensors |= others
     tensors["losses"] = torch.stack(losses).float() if losses else torch.zeros(0)
     for step, probabilities in result.snapshots:
         tensors[f"snapshot.{step}"] = torch.from_numpy(probabilities)
@@ -421,8 +435,9 @@ def _resume(
     result: TrainingResult,
     losses: list[Tensor],
     report: Callable[[str], Any] | None,
+    team: Team,
 ) -> None:
-    tensors, notes = read_checkpoint(file)
+    tensors, notes = team.from_first(lambda: read_checkpoint(file))
     now = asdict(result.config) | {"precision": result.precision}
     then = notes["config"] | {"precision": notes["precision"]}
     differing = [
@@ -436,6 +451,7 @@ def _resume(
             "with the same settings, or give another file"
         )
     restore_training(tensors, notes, *parts)
+    team.restore_chance(tensors)
     device = next(parts[0].parameters()).device
     losses.extend(tensors["losses"].to(device))
     result.learning_rates.extend(notes["learning_rates"])

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from unet_tutorial import results
+from unet_tutorial.results import list_scripts, machine_name, table_of_means
 from unet_tutorial.widgets import ShapeExplorer, site_script, style
 
+# Of the package, not of these pages: the site is built from a copy of them.
+CHECKOUT = Path(results.__file__).resolve().parents[1]
 SCRIPT, STYLE = "unet-widgets.js", "unet-widgets.css"
 ACCESSIBLE = {
     # Deprecated in DPUB-ARIA 1.1: a list of references is a list.
@@ -55,6 +60,61 @@ class ChapterRuns(SphinxDirective):
         lines.append(f"| all | {total:.0f} | |")
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source=str(file)), self.content_offset, node)
+        return list(node.children)
+
+
+class ResultsTable(SphinxDirective):
+    """Means over seeds, read from a measured file, with all that they depend on."""
+
+    required_arguments = 1
+    option_spec: ClassVar[dict[str, Any]] = {
+        "by": directives.unchanged_required,
+        "values": directives.unchanged_required,
+        "where": directives.unchanged,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table in the page's own Markdown and let it be parsed."""
+        name = self.arguments[0]
+        folder = Path(self.env.srcdir) / "results"
+        lines: list[str] = []
+        for file in (folder / f"{name}.json", folder / "gpu" / f"{name}.json"):
+            self.env.note_dependency(str(file))
+            if file.exists():
+                lines += self._table(json.loads(file.read_text(encoding="utf-8")))
+        if not lines:
+            raise self.error(f"no measured file {folder / name}.json")
+        if not (folder / "gpu" / f"{name}.json").exists():
+            lines += ["*Not measured on a GPU yet: `make gpu-results` does it.*", ""]
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines, source=name), self.content_offset, node)
+        return list(node.children)
+
+    def _table(self, about: dict[str, Any]) -> list[str]:
+        by, values = ([one.strip() for one in self.options[k].split(",")] for k in ("by", "values"))
+        pairs = [one.split("=", 1) for one in self.options.get("where", "").split(",") if one]
+        where = {key.strip(): value.strip() for key, value in pairs}
+        head, *rows = table_of_means(about["rows"], by, values, where)
+        rule = ["---"] * len(by) + ["---:"] * (len(head) - len(by))
+        table = ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)]
+        machine = about["machine"]
+        said = (
+            f"Measured {about['date']} at commit {about['commit']} on {machine_name(machine)}, "
+            f"torch {machine['torch']}, Python {machine['python']}."
+        )
+        return [*table, "", said, ""]
+
+
+class ResultsCommands(SphinxDirective):
+    """What can be measured anew, by which command."""
+
+    def run(self) -> list[nodes.Node]:
+        """List the scripts of the checkout."""
+        lines = ["| result | what is measured | command |", "|---|---|---|"]
+        for script in list_scripts(CHECKOUT):
+            lines.append(f"| {script.name} | {script.does} | `make results NAME={script.name}` |")
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines, source="scripts"), self.content_offset, node)
         return list(node.children)
 
 
@@ -100,6 +160,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the renderer under the name ``mathml``: no script, no request to another host."""
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.add_directive("chapter-runs", ChapterRuns)
+    app.add_directive("results-table", ResultsTable)
+    app.add_directive("results-commands", ResultsCommands)
     app.add_directive("shape-explorer", Explorer)
     app.connect("builder-inited", write_front_end)
     app.connect("html-page-context", load_front_end)

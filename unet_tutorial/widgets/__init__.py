@@ -1,5 +1,6 @@
 """The widgets of the book: alive in JupyterLab, in Colab, and on a page without a kernel."""
 
+from unet_tutorial.widgets._border_weights import BorderWeightLab
 from unet_tutorial.widgets._feature_maps import FeatureMaps
 from unet_tutorial.widgets._host import BookWidget, site_script, style
 from unet_tutorial.widgets._receptive_field import ReceptiveFieldWidget
@@ -10,6 +11,7 @@ from unet_tutorial.widgets._training_playback import TrainingPlayback
 
 __all__ = [
     "BookWidget",
+    "BorderWeightLab",
     "ConvolutionStepper",
     "FeatureMaps",
     "PoolingStepper",
