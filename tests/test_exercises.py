@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from unet_tutorial import DownSampling, UNet
+from unet_tutorial.ablations import count_objects
 from unet_tutorial.augmentation import deform, elastic_displacement, look_up
+from unet_tutorial.datasets import touching_cells
 from unet_tutorial.documents import article_namespace
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.losses import border_weight_map
@@ -19,6 +22,7 @@ from unet_tutorial.metrics import dice, pixel_error, v_rand
 from unet_tutorial.partial import ContractingPath
 from unet_tutorial.shapes import receptive_field, trace_shapes
 from unet_tutorial.surgery import cut_skips
+from unet_tutorial.training import TrainingConfig, fit
 
 
 def test_0_1_a_membrane_too_wide_costs_pixels_and_no_cell() -> None:
@@ -250,3 +254,17 @@ def test_6_clinic_how_many_pixels_a_sum_in_float16_bears() -> None:
     assert background_twice(8, 128, torch.bfloat16) == 2 * 8 * 128**2 == 262_144
     # bfloat16 has the room, and 8 binary digits: what is small beside the sum is lost.
     assert torch.tensor(262_144.0).bfloat16() + 512 == 262_144
+
+
+def test_5_4_the_weight_map_works_without_balanced_classes() -> None:
+    cells = touching_cells(n_images=2, size=64)
+    budget = TrainingConfig(steps=2, batch_size=2, crop_size=32, balanced=True)
+    losses = {}
+    for weight in (0.0, 10.0):
+        torch.manual_seed(0)
+        model = UNet(1, 2, base_channels=2, depth=2, norm="batch")
+        changed = replace(budget, balanced=False, border_weight=weight)
+        result = fit(model, cells, changed, report=None)
+        losses[weight] = result.losses[0]
+        assert count_objects(model, cells.validation).objects == 4
+    assert losses[0.0] != losses[10.0], "the first weights are the same, the pixels' weights not"

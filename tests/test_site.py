@@ -222,6 +222,7 @@ PLACED = {
         "feature-maps",
     ],
     "4-skip-connections.html": ["shape-explorer", "skip-comparison"],
+    "5-the-papers-training.html": ["elastic-playground", "border-weight-lab", "tile-planner"],
 }
 WIDGET = ".unet-widget[data-widget]"
 

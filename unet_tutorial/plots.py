@@ -931,7 +931,7 @@ def plot_weights(image: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> 
     >>> [axes.get_title() for axes in figure.axes[:3]]
     ['image', 'label', 'weight']
     """
-    figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.1), width_ratios=(1, 1, 1.16))
+    figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.7), width_ratios=(1, 1, 1.16))
     show_image(axes[0], image, "image")
     show_image(axes[1], np.asarray(labels) > 0, "label")
     drawn = axes[2].imshow(weights, cmap="cividis", vmin=0)
@@ -976,7 +976,7 @@ def plot_tiles(image: np.ndarray, tiles: Sequence[Tile]) -> Figure:
     around = np.pad(pixels, (before, after), mode="reflect" if min(pixels.shape) > 1 else "edge")
     pale = 0.6 + 0.4 * around
     pale[before : before + height, before : before + width] = pixels
-    figure, axes = plt.subplots(1, len(tiles), figsize=(2.45 * len(tiles), 2.75), squeeze=False)
+    figure, axes = plt.subplots(1, len(tiles), figsize=(2.1 * len(tiles), 2.4), squeeze=False)
     ends = (-before - 0.5, width + after - 0.5, height + after - 0.5, -before - 0.5)
     for number, (panel, tile) in enumerate(zip(axes.flat, tiles, strict=True), start=1):
         show_image(panel, pale, f"tile {number}")
