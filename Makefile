@@ -22,7 +22,7 @@ gpu_results := $(if $(filter gpu,$(gpu_profile)),book/results/gpu,_build/results
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book site refresh lab test lint unit notebooks results gpu-results constraints clean
+.PHONY: help book site refresh lab test lint unit notebooks results front-end gpu-results constraints clean
 
 help:  ## List all commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -60,6 +60,9 @@ notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts w
 results: $(VENV)/.installed-test  ## List what was measured and how (NAME=board: measure it anew; a GPU is used if there is one)
 	@if [ -n "$(NAME)" ]; then $(bin)/python scripts/$(NAME).py --out book/results/$(NAME).json $(if $(PROFILE),--profile $(PROFILE)); \
 	else $(bin)/unet-tutorial results list; fi
+
+front-end: $(VENV)/.installed-test  ## Build what the widgets ship from unet_tutorial/widgets/js
+	@$(bin)/python unet_tutorial/widgets/_build.py
 
 gpu-results: $(VENV)/.installed-book  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
 	@$(chapters) run --profile $(gpu_profile) --into _build/$(gpu_profile) --force

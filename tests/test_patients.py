@@ -28,7 +28,7 @@ def lesson() -> Lesson:
 
 @pytest.fixture(scope="module")
 def trained(lesson: Lesson) -> Case:
-    return patients.train_for_b_and_c(lesson, steps=40)
+    return patients.train_for_b_and_c(lesson, steps=50)
 
 
 def score(case: Case) -> float:
@@ -44,14 +44,14 @@ def test_patient_and_twin_differ_in_one_line(letter: str) -> None:
 
 
 def test_a_labels_of_255_make_the_loss_negative_and_the_mask_white(lesson: Lesson) -> None:
-    case = patients.patient_a(lesson, steps=30)
+    case = patients.patient_a(lesson, steps=20)
     assert np.unique(case.labels).tolist() == [0, 255]
     assert case.losses[-1] < case.losses[0] < 0
     assert (case.picture == 255).all()
 
 
 def test_a_is_cured_by_labels_of_0_and_1(lesson: Lesson) -> None:
-    case = patients.cured_a(lesson, steps=40)
+    case = patients.cured_a(lesson, steps=50)
     assert np.unique(case.labels).tolist() == [0, 1]
     assert 0 < case.losses[-1] < case.losses[0]
     assert score(case) > 0.5
@@ -78,7 +78,7 @@ def test_c_shows_how_sure_the_network_is_of_the_other_class(trained: Case) -> No
 
 
 def test_d_never_finds_the_rare_class_and_is_right_at_99_percent(lesson: Lesson) -> None:
-    case = patients.patient_d(lesson, steps=40)
+    case = patients.patient_d(lesson, steps=60)
     assert 0 < case.labels.mean() < 0.01
     assert not case.picture.any()
     assert case.losses[-1] < case.losses[0]
@@ -102,7 +102,7 @@ def test_e_is_nan_from_the_first_step_and_black(lesson: Lesson) -> None:
 
 
 def test_e_is_cured_by_sums_in_float32(lesson: Lesson) -> None:
-    case = patients.cured_e(lesson, steps=40)
+    case = patients.cured_e(lesson, steps=50)
     assert np.isfinite(case.losses).all()
     assert score(case) > 0.5
 

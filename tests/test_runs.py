@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from picture_files import write
 from PIL import Image
 
 from unet_tutorial import _own_images, runs
@@ -39,14 +40,6 @@ def pair(seed, size=SIZE, dtype=np.uint8, bright=150):
     row, column = chance.integers(12, size[0] - 12), chance.integers(12, size[1] - 12)
     disk = np.hypot(rows - row, columns - column) < 8
     return (chance.integers(10, 60, size) + bright * disk).astype(dtype), disk
-
-
-def write(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".tif":
-        tifffile.imwrite(path, pixels)
-    else:
-        Image.fromarray(pixels).save(path)
 
 
 def fill(folder, number, images="images", masks="masks", start=0, **options):
@@ -252,6 +245,9 @@ def test_a_run_holds_all_that_using_it_needs(trained):
     assert about["steps_done"] == len(about["curves"]["loss"]) == 4
     assert about["data"]["held_out"] == ["5"]
     assert about["scores"]["dice"].keys() == {"foreground"}
+    each = [np.mean(list(one["dice"].values())) for one in about["images"]]
+    assert about["scores"]["mean_dice"] == pytest.approx(np.mean(each))
+    assert f"{np.mean(each):.3f}" in (trained.folder / "report.html").read_text(encoding="utf-8")
     again = Run.load(trained.folder)
     assert again.class_names == ("background", "foreground")
     image = np.random.default_rng(0).random((40, 48), np.float32)

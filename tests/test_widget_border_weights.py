@@ -11,10 +11,10 @@ import pytest
 import traitlets
 from conftest import OpenWidget
 
+from unet_tutorial._pictures import read_url
 from unet_tutorial.losses import balanced_class_weights
 from unet_tutorial.widgets import BorderWeightLab
 from unet_tutorial.widgets._host import script
-from unet_tutorial.widgets._pictures import read_url
 
 PICTURE = ".unet-widget-live svg[role=img]"
 
@@ -188,7 +188,8 @@ def test_the_page_paints_the_map_and_draws_its_section(open_widget: OpenWidget):
         for x in range(first, last + 1)
     ]
     assert np.allclose(np.array(heights) * top / 28, on_line, atol=1e-4)
-    assert re.findall(r"V[\d.]+", lab.still()) == [
+    drawn = re.search(r'd="M0 ([^"]*)"', lab.still()).group(1)
+    assert re.findall(r"V[\d.]+", drawn) == [
         f"V{float(height):.2f}" if float(height) != 99 else "V99"
         for height in re.findall(r"V([\d.]+)", path)
     ]

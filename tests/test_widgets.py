@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,29 @@ from unet_tutorial.widgets import (
     BookWidget,
     BorderWeightLab,
     ConvolutionStepper,
+    ElasticPlayground,
     FeatureMaps,
     PoolingStepper,
     ReceptiveFieldWidget,
     ShapeExplorer,
     SkipComparison,
+    TilePlanner,
     TrainingPlayback,
     TransposedStepper,
 )
-from unet_tutorial.widgets._host import SCRIPTS, _source, script, style
+from unet_tutorial.widgets._build import FOLDER, build, sources
+from unet_tutorial.widgets._host import SCRIPTS, script, style
 
 NAMES = [
     "BorderWeightLab",
     "ConvolutionStepper",
+    "ElasticPlayground",
     "FeatureMaps",
     "PoolingStepper",
     "ReceptiveFieldWidget",
     "ShapeExplorer",
     "SkipComparison",
+    "TilePlanner",
     "TrainingPlayback",
     "TransposedStepper",
 ]
@@ -55,8 +61,12 @@ def make(name: str) -> BookWidget:
     if name in ("ConvolutionStepper", "PoolingStepper", "TransposedStepper", "ShapeExplorer"):
         kinds = (ConvolutionStepper, PoolingStepper, TransposedStepper, ShapeExplorer)
         return next(kind() for kind in kinds if kind.__name__ == name)
+    if name == "TilePlanner":
+        return TilePlanner()
     data = load("membranes", n_images=10, size=128)
     image, label = data.validation.images[0], data.validation.labels[0]
+    if name == "ElasticPlayground":
+        return ElasticPlayground(image, label)
     if name == "SkipComparison":
         noise = np.random.default_rng(0).random((2, *label.shape))
         guesses = {"concat": 0.8 * label + 0.2 * noise[0], "none": 0.4 * label + 0.6 * noise[1]}
@@ -112,20 +122,30 @@ def test_the_front_end_of_all_keeps_its_budget() -> None:
     assert len(gzip.compress(everything)) <= 20_000
 
 
-@pytest.mark.parametrize("file", SCRIPTS)
-def test_no_template_literal_stands_within_another(file: str) -> None:
-    # The minifier pairs the backticks one by one: text of an inner literal would lose its spaces.
-    text = re.sub(r"^\s*//.*", "", _source(file), flags=re.MULTILINE)
-    literals = re.findall(r"`[^`]*`", text)
-    assert [words for words in literals if words.count("${") > words.count("}")] == []
-    for words in literals:
-        assert words in script(file)
+@pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
+def test_what_is_shipped_is_what_was_written(source: Path) -> None:
+    shipped = (source.parents[1] / "built" / source.name).read_text(encoding="utf-8")
+    assert shipped == build(source), "run: make front-end"
+
+
+def test_nothing_is_shipped_that_was_not_written() -> None:
+    assert {file.name for file in (FOLDER / "built").iterdir()} == {*SCRIPTS, "widgets.css"}
+    assert {source.name for source in sources()} == {*SCRIPTS, "widgets.css"}
 
 
 @by_name
 def test_what_a_page_stores_is_small_besides_its_pictures(name: str) -> None:
     text = re.sub(r"data:image/[^\"]*", "", make(name).static_html())
     assert len(text.encode()) <= 15_000
+
+
+@by_name
+def test_the_same_widget_is_the_same_text_every_time(name: str) -> None:
+    one, two = make(name), make.__wrapped__(name)
+    assert one is not two
+    assert one.static_html() == two.static_html()
+    assert one.table() == two.table()
+    assert json.loads(json.dumps(one.state())) == one.state()
 
 
 @by_name

@@ -159,6 +159,34 @@ def elastic_displacement(
             f"grid={grid}, std={std}: the paper has 3 and 10"
         )
     coarse = std * torch.randn(number, 2, grid, grid, generator=generator)
+    return interpolate_displacement(coarse, size)
+
+
+def interpolate_displacement(coarse: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spread displacements of a coarse grid over all pixels, bicubic in between.
+
+    "Per-pixel displacements are then computed using bicubic interpolation" (paper, section 3.1).
+
+    Parameters
+    ----------
+    coarse : Tensor
+        (N, 2, h, w) in pixels, down and to the right; the outermost lie on the corners.
+    size : (int, int)
+        Height and width in pixels.
+
+    Returns
+    -------
+    Tensor
+        (N, 2, H, W), as `elastic_displacement` draws it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> coarse = torch.zeros(1, 2, 3, 3)
+    >>> coarse[0, 0, 1, 1] = 8  # the middle comes from 8 pixels further down
+    >>> interpolate_displacement(coarse, (5, 5))[0, 0, 2]
+    tensor([0.0000, 4.7500, 8.0000, 4.7500, 0.0000])
+    """
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
 
 

@@ -807,7 +807,7 @@ def _count_objects(claimed: NDArray[np.bool_], truth: NDArray[Any]) -> list[int]
     split = ~recovered & together & ~holds.any(axis=1)
     missed = ~(recovered | merged | split)
     kinds = (recovered, merged, split, missed)
-    return [len(of_object), *(np.count_nonzero(kind) for kind in kinds)]
+    return [len(of_object), *(int(np.count_nonzero(kind)) for kind in kinds)]
 
 
 # --- what is accepted -----------------------------------------------------------------------------

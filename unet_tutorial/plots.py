@@ -966,8 +966,8 @@ def plot_tiles(image: np.ndarray, tiles: Sequence[Tile]) -> Figure:
     >>> len(plot_tiles(np.zeros((32, 32)), tile_plan(model, (32, 32), 36)).axes)
     4
     """
-    pixels = np.asarray(image, float).reshape(np.shape(image)[-2:])
-    height, width = pixels.shape
+    height, width = np.shape(image)[-2:]
+    pixels = np.asarray(image, float).reshape(height, width)
     spans = [span for tile in tiles for span in (tile.input_rows, tile.input_columns)]
     before = max(0, -min(start for start, _ in spans))
     after = max(

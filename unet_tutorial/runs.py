@@ -362,7 +362,7 @@ def _finish(
         "steps_done": result.steps_done,
         "seconds": round(result.seconds, 1),
         "precision": result.precision,
-        "scores": _pooled(guesses, held_out),
+        "scores": _overall(scores, guesses, held_out),
         "images": [asdict(score) for score in scores],
         "curves": {
             "loss": [round(value, 5) for value in result.losses],
@@ -397,7 +397,8 @@ def _summary(out: Path, about: dict[str, Any]) -> list[str]:
     if about["scores"]:
         values = ", ".join(f"{name} {v:.3f}" for name, v in about["scores"]["dice"].items())
         lines.append(
-            f"held out: Dice {values}; {about['scores']['pixel_error']:.2%} of the pixels wrong"
+            f"held out: Dice {values}, mean over images {about['scores']['mean_dice']:.3f}; "
+            f"{about['scores']['pixel_error']:.2%} of the pixels wrong"
         )
     else:
         lines.append("no image was held out: nobody knows how good it is")
@@ -474,14 +475,20 @@ def _score(name: str, guess: np.ndarray, truth: np.ndarray, class_names: Sequenc
     return Score(name, pixel_error(guess, truth), values)
 
 
-def _pooled(guesses: Sequence[np.ndarray], data: SegmentationData) -> dict[str, Any]:
-    """Score all pixels of all images together."""
+def _overall(
+    scores: Sequence[Score], guesses: Sequence[np.ndarray], data: SegmentationData
+) -> dict[str, Any]:
+    """Score all pixels of all images together, and average over the images."""
     if not guesses:
         return {}
     guess = np.concatenate([one.ravel() for one in guesses])
     truth = np.concatenate([one.ravel() for one in data.labels])
     score = _score("", guess, truth, data.class_names)
-    return {"dice": score.dice, "pixel_error": score.pixel_error}
+    return {
+        "dice": score.dice,
+        "mean_dice": float(np.mean([one.mean_dice for one in scores])),
+        "pixel_error": score.pixel_error,
+    }
 
 
 # --- files --------------------------------------------------------------------------------------

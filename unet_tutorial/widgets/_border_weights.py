@@ -12,10 +12,10 @@ import traitlets
 from PIL import Image
 from scipy import ndimage
 
+from unet_tutorial._pictures import _url
 from unet_tutorial.losses import balanced_class_weights, border_weight_map
 from unet_tutorial.widgets._host import BookWidget
 from unet_tutorial.widgets._markup import html_table, text_table
-from unet_tutorial.widgets._pictures import _url
 
 SIZE = (64, 96)  # rows, columns
 STAYS = (32, 22, 16)  # row, column and radius of the left cell
@@ -198,7 +198,7 @@ class BorderWeightLab(BookWidget):
         words = html.escape(self.words())
         return (
             f'<figure style="margin:0;max-width:30rem">{self._drawing()}\n<figcaption>Gap '
-            f"{self.gap}; {html.escape(self._title())}. Colors, and curve along the dotted line: "
+            f"{self.gap}; {html.escape(self._title())}. Colors, and curve along the line: "
             f"0 to {max(background, cell) + self.w0:.2f}. {words}</figcaption></figure>\n"
             + html_table(
                 "What other gaps come to, in pixels; last column: what one pixel more takes off "
@@ -227,8 +227,8 @@ class BorderWeightLab(BookWidget):
             f'<svg viewBox="-.5 -.5 96 100" role="img" aria-label="{html.escape(self.words())}">'
             f'<image href="{_map_url(weights / top)}" x="-.5" y="-.5" '
             f'style="image-rendering:pixelated"/><g fill="none" stroke="#fff" '
-            f'style="filter:drop-shadow(0 0 1px #000)">{rings}'
-            f'<path d="M{first} {row}L{last} {end}" stroke-dasharray="1" stroke-width="0.5"/></g>'
+            f'style="filter:drop-shadow(0 0 .4px #000)">{rings}'
+            f'<path d="M{first} {row}L{last} {end}" stroke-width="0.5"/></g>'
             f'<path d="M0 99H95M{first - 0.5} 99{path}V99" fill="none" stroke="currentColor" '
             'stroke-width="0.5"/></svg>'
         )

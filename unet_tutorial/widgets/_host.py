@@ -16,8 +16,6 @@ from importlib import resources
 from typing import Any, ClassVar
 
 import anywidget
-from rcssmin import cssmin
-from rjsmin import jsmin
 
 #: The files of the front end, in the order in which they are put together.
 SCRIPTS = (
@@ -32,29 +30,22 @@ SCRIPTS = (
     "training-playback.js",
     "skip-comparison.js",
     "border-weight-lab.js",
+    "elastic-playground.js",
+    "tile-planner.js",
 )
-
-
-def _source(name: str) -> str:
-    """Read a file of the front end as it was written."""
-    folder = resources.files("unet_tutorial.widgets") / "js"
-    return (folder / name).read_text(encoding="utf-8")
 
 
 @cache
 def script(*names: str) -> str:
-    """Return files of the front end as one text, without comments and needless white space.
-
-    Those are a third of the bytes, and every stored copy of a module would carry them. Names stay
-    as they are, so that an error can be traced to its file. A template literal must not stand
-    within another: rjsmin does not know that.
+    """Return files of the front end as one text, as ``make front-end`` built them from ``js/``.
 
     Examples
     --------
     >>> "UNetBook.register" in script("core.js")
     True
     """
-    return str(jsmin("\n".join(map(_source, names))))
+    folder = resources.files("unet_tutorial.widgets") / "built"
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 def site_script() -> str:
@@ -82,7 +73,7 @@ def style() -> str:
     >>> ".unet-widget" in style()
     True
     """
-    return str(cssmin(_source("widgets.css")))
+    return script("widgets.css")
 
 
 class BookWidget(anywidget.AnyWidget):

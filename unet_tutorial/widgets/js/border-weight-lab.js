@@ -5,7 +5,7 @@
   const { html, svg, put } = UNetBook;
   const { abs, exp, floor, max, min, round, sqrt } = Math;
   const [HEIGHT, WIDTH] = [64, 96];
-  const TRAITS = ["gap", "shift", "w0", "sigma", "balanced"];
+  const KEYS = ["gap", "shift", "w0", "sigma", "balanced"];
   const LIMITS = [[1, 30], [-18, 18], [0, 20, 0.5], [1, 15, 0.5]];
   // Row, column and radius of both cells.
   const cellsOf = ({ gap, shift }) => [[32, 22, 16], [32 + shift, 51 + gap, 12]];
@@ -23,12 +23,14 @@
     return squares.map(sqrt);
   };
 
+  const one = distance(cellsOf({})[0]); // this cell stays
+
   // d1 + d2 of each pixel, 0 inside the cells; of those outside the number, and the least sum.
   const measure = (state) => {
-    const [one, two] = cellsOf(state).map(distance);
+    const two = distance(cellsOf(state)[1]);
     const sums = one.map((d, i) => d && two[i] && d + two[i]);
-    const outside = sums.filter(Boolean);
-    return [sums, outside.length, min(...outside)];
+    const free = sums.filter(Boolean);
+    return [sums, free.length, min(...free)];
   };
 
   UNetBook.borderWeights = (state) => {
@@ -54,7 +56,7 @@
   UNetBook.register("border-weight-lab", (model, el) => {
     const sliders = ["gap", "shift down", "w₀", "σ"].map((label, k) => {
       const [min, max, step] = LIMITS[k];
-      return UNetBook.slider(label, { min, max, step, change: (n) => put(model, TRAITS[k], n) });
+      return UNetBook.slider(label, { min, max, step, change: (n) => put(model, KEYS[k], n) });
     });
     const balance = UNetBook.button("balanced class weights", () =>
       put(model, "balanced", !model.get("balanced")),
@@ -68,27 +70,29 @@
     let from;
     const place = ({ clientX, clientY }) =>
       [clientX, clientY].map((at) => (at * WIDTH) / picture.clientWidth);
-    const white = { fill: "#0000", stroke: "#fff", style: "filter:drop-shadow(0 0 1px #000)" };
+    const white = { fill: "#0000", stroke: "#fff", style: "filter:drop-shadow(0 0 .4px #000)" };
     const rings = [
       svg("circle", white),
       svg("circle", {
         ...white,
         "stroke-dasharray": 2,
-        style: `${white.style};cursor:move;touch-action:none`,
+        style: `${white.style};cursor:move`,
+        // Chromium knows touch-action only of a whole drawing.
+        ontouchstart: (event) => event.preventDefault(),
         onpointerdown: (event) => {
-          from = place(event).map((at, k) => model.get(TRAITS[k]) - at);
+          from = place(event).map((at, k) => model.get(KEYS[k]) - at);
           rings[1].setPointerCapture(event.pointerId);
         },
         onpointermove: (event) =>
           from && place(event).forEach((at, k) => {
             const [least, most] = LIMITS[k];
-            put(model, TRAITS[k], min(max(round(at + from[k]), least), most));
+            put(model, KEYS[k], min(max(round(at + from[k]), least), most));
           }),
         onlostpointercapture: () => (from = 0),
       }),
     ];
     const image = svg("image", { x: -0.5, y: -0.5, style: "image-rendering:pixelated" });
-    const line = svg("path", { ...white, "stroke-dasharray": 1, "stroke-width": 0.5 });
+    const line = svg("path", { ...white, "stroke-width": 0.5 });
     const curve = svg("path", { fill: "none", stroke: "currentColor", "stroke-width": 0.5 });
     const picture = svg(
       "svg",
@@ -98,7 +102,7 @@
     const [note, spoken] = [html("p"), UNetBook.speaker()];
 
     const draw = () => {
-      const state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
+      const state = Object.fromEntries(KEYS.map((name) => [name, model.get(name)]));
       const { weights, top, words } = UNetBook.borderWeights(state);
       const paint = (part, i) => pixels.data.set([...UNetBook.viridis(part), 255], 4 * i);
       weights.forEach((weight, i) => paint(weight / top, i));
@@ -117,15 +121,15 @@
         path += `V${99 - (28 * weights[y * WIDTH + x]) / top}H${x + 0.5}`;
       }
       curve.setAttribute("d", `${path}V99`);
-      sliders.forEach((slider, k) => slider.set(state[TRAITS[k]]));
+      sliders.forEach((slider, k) => slider.set(state[KEYS[k]]));
       balance.setAttribute("aria-pressed", state.balanced);
       picture.setAttribute("aria-label", words);
-      note.innerText = `Colors, and curve along the dotted line: 0 to ${top.toFixed(2)}.\n${words}`;
+      note.innerText = `Colors, and curve along the line: 0 to ${top.toFixed(2)}.\n${words}`;
       spoken.say(words);
     };
     const controls = html("div", { class: "unet-controls" }, sliders, balance);
     el.append(controls, picture, note, spoken);
     draw();
-    return UNetBook.follow(model, TRAITS, UNetBook.onFrame(draw));
+    return UNetBook.follow(model, KEYS, UNetBook.onFrame(draw));
   });
 }

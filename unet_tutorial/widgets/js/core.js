@@ -189,6 +189,9 @@ UNetBook.put = (model, name, value) => {
   model.save_changes();
 };
 
+// Put values into the words of Python's `str.format`, of which both halves of a widget make theirs.
+UNetBook.format = (words, values) => words.replace(/{(\w+)}/g, (_, name) => values[name]);
+
 UNetBook.calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 UNetBook.thousands = (number) => Math.round(number).toString().replace(/\B(?=(\d{3})+$)/g, ",");
