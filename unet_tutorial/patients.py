@@ -412,7 +412,7 @@ def cured_d(lesson: Lesson, steps: int = STEPS) -> Case:
     network = small_network(lesson, num_classes=2)
 
     def loss_function(logits: Tensor, truth: Tensor) -> Tensor:
-        return cross_entropy(logits, truth, class_weights=logits.new_tensor([1.0, 30.0]))
+        return cross_entropy(logits, truth, class_weights=logits.new_tensor([1.0, 50.0]))
 
     losses = train(network, images[:-1], labels[:-1], loss_function, steps=steps)
     logits = look(network, images[-1])
@@ -523,7 +523,7 @@ def plot_cases(
     Parameters
     ----------
     cases : mapping of str to Case
-        By the name to write above.
+        By the name to write above. Cases of one training have no loss of their own to show.
     pictures : mapping of str to numpy.ndarray, optional
         Others, shown first: (H, W), 0 (black) to 1 (white).
 
@@ -540,29 +540,33 @@ def plot_cases(
     ['label', 'patient', 'loss']
     """
     shown = dict(pictures or {}) | {name: case.picture / 255 for name, case in cases.items()}
-    widths = [1.0] * len(shown) + [1.3]
+    curves = {id(case.losses): (name, case.losses) for name, case in cases.items()}
+    drawn = len(curves) == len(cases)  # one loss of several cases tells nothing about them
+    widths = [1.0] * len(shown) + [1.5] * drawn
     figure, axes = plt.subplots(
-        1, len(widths), figsize=(1.8 * sum(widths), 2.0), width_ratios=widths
+        1,
+        len(widths),
+        figsize=(1.6 * sum(widths), 1.9),
+        width_ratios=widths,
+        layout="constrained",
+        squeeze=False,
     )
-    for panel, (name, picture) in zip(axes, shown.items(), strict=False):
+    for panel, (name, picture) in zip(axes[0], shown.items(), strict=False):
         show_image(panel, picture, name)
-    curves = axes[-1]
-    for name, case in cases.items():
-        curves.plot(np.arange(len(case.losses)) + 1, case.losses, label=name)
-        lost = np.count_nonzero(np.isnan(case.losses))
-        if lost:
-            curves.text(
-                0.5,
-                0.5,
-                f"{name}: NaN at {lost} of {len(case.losses)} steps",
-                ha="center",
-                transform=curves.transAxes,
-                fontsize=8.5,
-            )
-    curves.set(title="loss", xlabel="step")
-    if len(cases) > 1:
-        curves.legend(fontsize=8.5)
-    figure.tight_layout(pad=0.6)
+        panel.axis("on")
+        panel.set(xticks=[], yticks=[])  # only a frame: white masks on a white page
+        panel.spines[:].set(visible=True, color="#8a8f98", linewidth=0.6)
+    if drawn:
+        panel = axes[0, -1]
+        for name, losses in curves.values():
+            lost = np.count_nonzero(np.isnan(losses))
+            label = f"{name}: NaN at {lost} of {len(losses)} steps" if lost else name
+            panel.plot(np.arange(len(losses)) + 1, losses, label=label)
+        if all(np.isnan(losses).all() for _, losses in curves.values()):
+            panel.set(xticks=[], yticks=[])
+        panel.set_title("loss")
+        if len(cases) > 1 or not np.isfinite(next(iter(cases.values())).losses).all():
+            panel.legend(fontsize=7.5)
     return figure
 
 
