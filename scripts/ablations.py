@@ -33,11 +33,10 @@ from unet_tutorial.ablations import (
 )
 from unet_tutorial.board import membrane_maps
 from unet_tutorial.datasets import SegmentationData
-from unet_tutorial.devices import describe_machine
 from unet_tutorial.inference import predict
 from unet_tutorial.lesson import Lesson, setup
 from unet_tutorial.metrics import evaluate
-from unet_tutorial.results import read_results, write_results
+from unet_tutorial.results import rows_to_keep, write_results
 from unet_tutorial.training import TrainingConfig, fit
 
 # An unpadded crop of 316 pixels costs about what a padded one of 208 does, and gives 132 back.
@@ -206,8 +205,9 @@ def main(
         "border_weight": BORDER_WEIGHT,
         "budgets": BUDGETS[lesson.profile.name],
     }
-    if out.exists() and (part or seed):
-        rows += _kept(out, rows, settings, describe_machine(lesson.device))
+    if part or seed:
+        parts = ("part", "seed")
+        rows += rows_to_keep(out, rows, parts, settings=settings, device=lesson.device)
     order = list(PARTS)
     rows.sort(key=lambda row: (order.index(row["part"]), row["seed"]))  # else as measured
     write_results(
@@ -218,20 +218,6 @@ def main(
         settings=settings,
         device=lesson.device,
     )
-
-
-def _kept(
-    out: Path, rows: list[dict[str, Any]], settings: dict[str, Any], machine: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Take over what is in the file and was not measured now."""
-    before = read_results(out)
-    if before["machine"] != machine or before["settings"] != settings:
-        raise typer.BadParameter(
-            f"{out} was measured on another machine or with other settings, so a part of it "
-            "cannot be replaced: measure all, or write to another file"
-        )
-    fresh = {(row["part"], row["seed"]) for row in rows}
-    return [row for row in before["rows"] if (row["part"], row["seed"]) not in fresh]
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ import typer
 
 from unet_tutorial.board import ISBI_RECIPE, score_whole_training
 from unet_tutorial.lesson import setup
-from unet_tutorial.results import write_results
+from unet_tutorial.results import rows_to_keep, write_results
 
 STEPS = {
-    "cpu": {"3 minutes": 540, "10 minutes": 1700},
+    "cpu": {"3 minutes": 540, "7 minutes": 1200},
     "gpu": {"1 minute": 1500},
     "smoke": {"3 steps": 3},
 }
@@ -36,22 +36,31 @@ def main(
         list[str] | None, typer.Option(help='Such as "3 minutes"; by default all of the profile.')
     ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.", min=1)] = 3,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Only these; rows of others are kept.", min=0)
+    ] = None,
 ) -> None:
     """Measure the scores of whole trainings, with and without averaging over flips and turns."""
     rows: list[dict[str, Any]] = []
-    for seed in range(seeds):
-        lesson = setup(profile, dataset, seed)
+    for number in seed or range(seeds):
+        lesson = setup(profile, dataset, number)
         known = STEPS[lesson.profile.name]
         for name in budget or known:
             if name not in known:
                 raise typer.BadParameter(f"budgets of {lesson.profile.name}: {', '.join(known)}")
             rows += score_whole_training(lesson, known[name], {"budget": name})
             print(rows[-2:], flush=True)
+    settings = {**lesson.settings, **ISBI_RECIPE}
+    del settings["steps"]  # every row has its own
+    if budget or seed:
+        parts = ("seed", "budget")
+        rows += rows_to_keep(out, rows, parts, settings=settings, device=lesson.device)
+    rows.sort(key=lambda row: row["seed"])
     write_results(
         out,
         rows,
         description="whole trainings on ISBI 2012; held out: slices 10-14 and 25-29",
-        settings={**lesson.settings, **ISBI_RECIPE, "steps": known},
+        settings=settings,
         device=lesson.device,
     )
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,6 +39,7 @@ from unet_tutorial.speed import (
     ladder,
     matrix_rate,
     peak_memory,
+    printed_elsewhere,
     training_flops,
 )
 from unet_tutorial.training import TrainingConfig, fit
@@ -144,14 +143,6 @@ def fitted(
     return fit(model, data, config, report=None).crops_per_second
 
 
-def memory_elsewhere(name: str, base: int, profile: str) -> float:
-    """Measure the peak of two steps, network and optimizer included, in a process of its own."""
-    command = [sys.executable, __file__, "--out", "-", "--profile", profile]
-    command += ["--memory", f"{name};{base}"]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return float(said.splitlines()[-1])
-
-
 def main(
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
     profile: Annotated[str, typer.Option(help="cpu, gpu or smoke.")] = "auto",
@@ -222,7 +213,17 @@ def main(
                     "fastest": round(max(speeds[name]), 3),
                     "times_plain": round(speed / float(np.median(speeds["plain loop"])), 3),
                     "seconds_until_first_step": round(first[name], 1),
-                    "peak_megabytes": round(memory_elsewhere(name, base, profile)),
+                    "peak_megabytes": round(
+                        printed_elsewhere(
+                            __file__,
+                            "--out",
+                            "-",
+                            "--profile",
+                            profile,
+                            "--memory",
+                            f"{name};{base}",
+                        )
+                    ),
                     "share_of_matrix_rate": round(
                         speed * flops / float(np.median(rates[precision])), 4
                     ),

@@ -15,8 +15,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +29,7 @@ from unet_tutorial.devices import Precision, autocast, choose_device, choose_pre
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.lesson import setup
 from unet_tutorial.results import write_results
-from unet_tutorial.speed import peak_memory
+from unet_tutorial.speed import peak_memory, printed_elsewhere
 
 WINDOW, OVERLAP = 512, 0.25
 OURS = ("tiles", "tiles, unpadded network")
@@ -90,13 +88,6 @@ def memory_of(method: str, size: int, base: int) -> float:
     return peak_memory(lambda: run(method, models, image), device)
 
 
-def memory_elsewhere(method: str, size: int, base: int) -> float:
-    """Measure `memory_of` in a process of its own."""
-    command = [sys.executable, __file__, "--out", "-", "--memory", f"{method};{size};{base}"]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return float(said.splitlines()[-1])
-
-
 def main(
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
     profile: Annotated[str, typer.Option(help="cpu, gpu or smoke.")] = "auto",
@@ -148,7 +139,9 @@ def main(
             "seconds": float(np.median(seconds[method])),
             "fastest": min(seconds[method]),
             "slowest": max(seconds[method]),
-            "peak_megabytes": round(memory_elsewhere(method, size, base)),
+            "peak_megabytes": round(
+                printed_elsewhere(__file__, "--out", "-", "--memory", f"{method};{size};{base}")
+            ),
             "deviation_measured_on": f"{whole}x{whole}",
         }
         network = method if method in OURS else "tiles"

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-import tifffile
+from picture_files import write
 from PIL import Image
 
 from unet_tutorial.clinic import Finding, check_folder, is_soft
@@ -26,14 +26,6 @@ def disks(seed, size=SIZE):
         row, column = chance.integers(10, size[0] - 10), chance.integers(10, size[1] - 10)
         mask |= np.hypot(rows - row, columns - column) < 5
     return mask
-
-
-def write(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".tif":
-        tifffile.imwrite(path, pixels)
-    else:
-        Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture

@@ -254,3 +254,17 @@ def test_5_4_the_weight_map_works_without_balanced_classes() -> None:
         losses[weight] = result.losses[0]
         assert count_objects(model, cells.validation).objects == 4
     assert losses[0.0] != losses[10.0], "the first weights are the same, the pixels' weights not"
+
+
+def test_6_clinic_how_many_pixels_a_sum_in_float16_bears() -> None:
+    def background_twice(crops: int, size: int, dtype: torch.dtype) -> float:
+        pixels = torch.ones(crops, size, size, dtype=dtype)
+        return (pixels + pixels).sum().item()  # probability 1 and target 1 everywhere
+
+    assert background_twice(8, 63, torch.float32) == 63_504
+    assert background_twice(8, 63, torch.float16) == 63_504 - 16 == 63_488  # 32 apart: rounded
+    assert background_twice(8, 64, torch.float32) == 65_536
+    assert background_twice(8, 64, torch.float16) == float("inf")
+    assert background_twice(8, 128, torch.bfloat16) == 2 * 8 * 128**2 == 262_144
+    # bfloat16 has the room, and 8 binary digits: what is small beside the sum is lost.
+    assert torch.tensor(262_144.0).bfloat16() + 512 == 262_144

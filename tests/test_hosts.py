@@ -141,43 +141,54 @@ def frame(widget: Any) -> str:
     )
 
 
-def test_in_a_sandboxed_frame_a_widget_needs_nothing_but_itself(browser: Any) -> None:
-    # A frame that nobody sees draws nothing: both must fit the window.
-    page = browser.new_page(viewport={"width": 1000, "height": 1700})
+def show(browser: Any, *widgets: Any) -> tuple[Any, list[str]]:
+    """Open a page with each widget in a frame of its own; return it and what it complains of.
+
+    What the first frame last said to its manager is in ``globalThis.sent``.
+    """
+    # A frame that nobody sees draws nothing: all must fit the window.
+    page = browser.new_page(viewport={"width": 1000, "height": 100 + 1250 * len(widgets)})
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.set_content("<h1>Two outputs</h1>")
+    page.set_content("<h1>Outputs</h1>")
     page.evaluate(
-        """(sources) => Promise.all(sources.map((source) => new Promise((ready) => {
+        """(sources) => Promise.all(sources.map((source, index) => new Promise((ready) => {
           const frame = document.createElement("iframe");
           frame.sandbox = "allow-scripts";
-          frame.width = 800; frame.height = 700;
+          frame.width = 800; frame.height = 1200;
           frame.srcdoc = source;
           addEventListener("message", ({ source, data }) => {
-            if (source === frame.contentWindow && data === "ready") ready();
+            if (source !== frame.contentWindow) return;
+            if (data === "ready") ready();
+            if (index === 0) globalThis.sent = data.sent;
           });
           document.body.append(frame);
         })))""",
-        [frame(ShapeExplorer()), frame(ShapeExplorer(depth=3))],
+        [frame(widget) for widget in widgets],
     )
+    return page, complaints
+
+
+def told(page: Any, message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Send the first frame a message, and return what it has told its manager so far."""
+    post = "(message) => document.querySelector('iframe').contentWindow.postMessage(message, '*')"
+    page.evaluate(post, message)
+    page.wait_for_function("globalThis.sent?.length > 0")
+    return list(page.evaluate("sent"))
+
+
+def test_in_a_sandboxed_frame_a_widget_needs_nothing_but_itself(browser: Any) -> None:
+    page, complaints = show(browser, ShapeExplorer(), ShapeExplorer(depth=3))
     first, second = page.frames[1], page.frames[2]
     assert "31,030,658" in first.locator("#output").inner_text()
     first.get_by_role("slider", name="depth").press("ArrowLeft")
     three = f"All: {ShapeExplorer(depth=3).trace().parameters:,}"
     first.get_by_text(three).first.wait_for()
     second.get_by_text(three).first.wait_for()
-    answer = page.evaluate(
-        """(set) => new Promise((done) => {
-          const frame = document.querySelector("iframe");
-          addEventListener("message", ({ source, data }) => {
-            if (source === frame.contentWindow && data.sent) done(data.sent);
-          });
-          frame.contentWindow.postMessage({ set }, "*");
-        })""",
-        ["height", 256],
+    assert told(page, {"set": ["height", 256]})[-1]["depth"] == 3, (
+        "the manager was told what the hand did"
     )
-    assert answer[-1]["depth"] == 3, "the manager was told what the hand did"
     first.get_by_text("256×512 → 256×512").first.wait_for()
     assert complaints == []
     page.close()
@@ -185,30 +196,10 @@ def test_in_a_sandboxed_frame_a_widget_needs_nothing_but_itself(browser: Any) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_widget_lives_in_such_a_frame(browser: Any, name: str) -> None:
-    page = browser.new_page(viewport={"width": 900, "height": 1500})
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
     widget = make(name)
-    page.set_content("<h1>An output</h1>")
-    page.evaluate(
-        """(source) => new Promise((ready) => {
-          const frame = document.createElement("iframe");
-          frame.sandbox = "allow-scripts";
-          frame.width = 800; frame.height = 1200;
-          frame.srcdoc = source;
-          addEventListener("message", ({ data }) => {
-            if (data === "ready") ready();
-            globalThis.sent = data.sent;
-          });
-          document.body.append(frame);
-        })""",
-        frame(widget),
-    )
+    page, complaints = show(browser, widget)
     act(name, page.frames[1])
-    page.evaluate("document.querySelector('iframe').contentWindow.postMessage({}, '*')")
-    page.wait_for_function("globalThis.sent?.length > 0")
-    before, after = widget.state(), page.evaluate("sent.at(-1)")
+    before, after = widget.state(), told(page, {})[-1]
     changed = {trait for trait in before if after[trait] != before[trait]}
     assert len(changed) >= 1, "the manager was told what the hand did"
     assert complaints == []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from picture_files import write
 from PIL import Image
 
 from unet_tutorial import _own_images, runs
@@ -39,14 +40,6 @@ def pair(seed, size=SIZE, dtype=np.uint8, bright=150):
     row, column = chance.integers(12, size[0] - 12), chance.integers(12, size[1] - 12)
     disk = np.hypot(rows - row, columns - column) < 8
     return (chance.integers(10, 60, size) + bright * disk).astype(dtype), disk
-
-
-def write(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".tif":
-        tifffile.imwrite(path, pixels)
-    else:
-        Image.fromarray(pixels).save(path)
 
 
 def fill(folder, number, images="images", masks="masks", start=0, **options):

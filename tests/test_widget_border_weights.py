@@ -11,10 +11,10 @@ import pytest
 import traitlets
 from conftest import OpenWidget
 
+from unet_tutorial._pictures import read_url
 from unet_tutorial.losses import balanced_class_weights
 from unet_tutorial.widgets import BorderWeightLab
 from unet_tutorial.widgets._host import script
-from unet_tutorial.widgets._pictures import read_url
 
 PICTURE = ".unet-widget-live svg[role=img]"
 

@@ -12,9 +12,9 @@ import torch
 import traitlets
 from conftest import OpenWidget
 
+from unet_tutorial._pictures import read_url
 from unet_tutorial.augmentation import deform, elastic_displacement, interpolate_displacement
 from unet_tutorial.widgets import ElasticPlayground, site_script
-from unet_tutorial.widgets._pictures import read_url
 
 RANDOM = np.random.default_rng(0)
 IMAGE = np.kron(RANDOM.random((6, 8)), np.ones((8, 8))).astype(np.float32)  # 48×64

@@ -13,8 +13,8 @@ import pytest
 from conftest import OpenWidget
 from PIL import Image
 
+from unet_tutorial._pictures import data_url, overlay_url, read_url
 from unet_tutorial.metrics import pixel_error
-from unet_tutorial.widgets._pictures import data_url, overlay_url, read_url
 from unet_tutorial.widgets._skip_comparison import SkipComparison
 
 RANDOM = np.random.default_rng(0)

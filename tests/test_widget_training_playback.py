@@ -13,10 +13,10 @@ import pytest
 from conftest import OpenWidget
 
 from unet_tutorial import UNet
+from unet_tutorial._pictures import read_url
 from unet_tutorial.datasets import SegmentationData, load
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.training import TrainingConfig, TrainingResult, Validation, fit
-from unet_tutorial.widgets._pictures import read_url
 from unet_tutorial.widgets._training_playback import TrainingPlayback
 
 

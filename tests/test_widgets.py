@@ -140,6 +140,15 @@ def test_what_a_page_stores_is_small_besides_its_pictures(name: str) -> None:
 
 
 @by_name
+def test_the_same_widget_is_the_same_text_every_time(name: str) -> None:
+    one, two = make(name), make.__wrapped__(name)
+    assert one is not two
+    assert one.static_html() == two.static_html()
+    assert one.table() == two.table()
+    assert json.loads(json.dumps(one.state())) == one.state()
+
+
+@by_name
 def test_bundle_has_the_view_the_page_and_the_table(name: str) -> None:
     widget = make(name)
     data, _ = widget._repr_mimebundle_()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import re
@@ -14,8 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
 
+from unet_tutorial._pictures import data_url
 from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.plots import CONFUSED, INVENTED, MISSED, error_overlay
 
@@ -209,11 +208,7 @@ def _alt(what: str, score: Score) -> str:
 
 def _png(picture: np.ndarray) -> str:
     """Inline a picture; large ones smaller, so that the page stays light."""
-    image = Image.fromarray(picture)
-    image.thumbnail((512, 512))
-    file = io.BytesIO()
-    image.save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return data_url(picture, side=512)
 
 
 def _table(about: dict[str, Any], scores: Sequence[Score]) -> str:

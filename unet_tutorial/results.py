@@ -107,6 +107,60 @@ def read_results(path: str | Path) -> dict[str, Any]:
     )
 
 
+def rows_to_keep(
+    path: str | Path,
+    fresh: Sequence[Mapping[str, Any]],
+    by: Sequence[str],
+    *,
+    settings: Mapping[str, Any],
+    device: torch.device | None = None,
+) -> list[dict[str, Any]]:
+    """Take over the rows of a file that were not measured anew, where only a part was.
+
+    Parameters
+    ----------
+    path : str or Path
+        File of `write_results`. If there is none, there is nothing to keep.
+    fresh : sequence of mapping
+        What was measured now.
+    by : sequence of str
+        Columns that tell one part from another, such as the seed.
+    settings, device
+        As for `write_results`.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    ValueError
+        If the file was measured on another machine, or with other settings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows = [{"seed": 0, "x": 1}, {"seed": 1, "x": 2}]
+    ...     file = write_results(Path(folder) / "a.json", rows, description="", settings={})
+    ...     rows_to_keep(file, [{"seed": 1, "x": 3}], ["seed"], settings={})
+    [{'seed': 0, 'x': 1}]
+    """
+    if not Path(path).exists():
+        return []
+    before = read_results(path)
+    # As it comes back from a file: tuples are lists there.
+    if before["machine"] != describe_machine(device) or before["settings"] != json.loads(
+        json.dumps(dict(settings))
+    ):
+        raise ValueError(
+            f"{path} was measured on another machine or with other settings, so a part of it "
+            "cannot be replaced: measure all, or write to another file"
+        )
+    measured = {tuple(row[name] for name in by) for row in fresh}
+    return [row for row in before["rows"] if tuple(row[name] for name in by) not in measured]
+
+
 def mean_and_spread(
     rows: Sequence[Mapping[str, Any]], by: Sequence[str], value: str
 ) -> dict[tuple[Any, ...], tuple[float, float]]:

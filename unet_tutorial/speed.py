@@ -7,6 +7,7 @@ what it found. `unet_tutorial.training.fit` is the last rung.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -400,6 +401,39 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float:
     before_kilobytes = _resident("VmRSS")
     run()
     return (_resident("VmHWM") - before_kilobytes) / 1024
+
+
+def printed_elsewhere(script: str, *options: str) -> float:
+    """Run a script in a process of its own, and return the number that it prints last.
+
+    Parameters
+    ----------
+    script : str
+        File of the script.
+    *options : str
+        What it is called with.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If it fails.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "measure.py"
+    ...     _ = file.write_text("import sys; print(sys.argv[1]); print(2.5)")
+    ...     printed_elsewhere(str(file), "--memory")
+    2.5
+    """
+    command = [sys.executable, script, *options]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return float(said.splitlines()[-1])
 
 
 def show_ladder(base_channels: int, rows: Sequence[str] = (), *, results: str = "ladder") -> None:

@@ -12,10 +12,10 @@ import traitlets
 from PIL import Image
 from scipy import ndimage
 
+from unet_tutorial._pictures import _url
 from unet_tutorial.losses import balanced_class_weights, border_weight_map
 from unet_tutorial.widgets._host import BookWidget
 from unet_tutorial.widgets._markup import html_table, text_table
-from unet_tutorial.widgets._pictures import _url
 
 SIZE = (64, 96)  # rows, columns
 STAYS = (32, 22, 16)  # row, column and radius of the left cell

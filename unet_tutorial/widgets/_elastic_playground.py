@@ -9,11 +9,11 @@ import torch
 import traitlets
 from PIL import ImageColor
 
+from unet_tutorial._pictures import data_url, png_url
 from unet_tutorial.augmentation import deform, interpolate_displacement
 from unet_tutorial.plots import INVENTED, MISSED
 from unet_tutorial.widgets._host import BookWidget
 from unet_tutorial.widgets._markup import captioned, html_table, text_table
-from unet_tutorial.widgets._pictures import data_url, png_url
 
 LONGEST = 256  # pixels; every one is looked up anew at each pull
 LINES = 16  # pixels between the lines that bend with the image

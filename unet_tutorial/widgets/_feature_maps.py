@@ -8,12 +8,7 @@ import matplotlib
 import numpy as np
 import traitlets
 
-from unet_tutorial.features import _stages, stage_features
-from unet_tutorial.inference import _as_image
-from unet_tutorial.unet import check_size
-from unet_tutorial.widgets._host import BookWidget
-from unet_tutorial.widgets._markup import html_table, text_table
-from unet_tutorial.widgets._pictures import (
+from unet_tutorial._pictures import (
     gray_bytes,
     jpeg_url,
     png_url,
@@ -21,6 +16,11 @@ from unet_tutorial.widgets._pictures import (
     read_url,
     shrink,
 )
+from unet_tutorial.features import _stages, stage_features
+from unet_tutorial.inference import _as_image
+from unet_tutorial.unet import check_size
+from unet_tutorial.widgets._host import BookWidget
+from unet_tutorial.widgets._markup import html_table, text_table
 
 LEVELS = 32  # brightness steps of a stored map
 SIDE = 64  # pixels that a stored map has at most on its longer side

@@ -11,13 +11,7 @@ import traitlets
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from unet_tutorial.features import _stages
-from unet_tutorial.inference import _as_image
-from unet_tutorial.shapes import ReceptiveField, ShapeTrace, receptive_field, trace_shapes
-from unet_tutorial.unet import UNet
-from unet_tutorial.widgets._host import BookWidget
-from unet_tutorial.widgets._markup import html_table, text_table
-from unet_tutorial.widgets._pictures import (
+from unet_tutorial._pictures import (
     gray_bytes,
     jpeg_url,
     png_url,
@@ -25,6 +19,12 @@ from unet_tutorial.widgets._pictures import (
     read_url,
     shrink,
 )
+from unet_tutorial.features import _stages
+from unet_tutorial.inference import _as_image
+from unet_tutorial.shapes import ReceptiveField, ShapeTrace, receptive_field, trace_shapes
+from unet_tutorial.unet import UNet
+from unet_tutorial.widgets._host import BookWidget
+from unet_tutorial.widgets._markup import html_table, text_table
 
 Span = tuple[float, float]  # first and last row or column, both included
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import traitlets
 
+from unet_tutorial._pictures import data_url, overlay_url, quantize
 from unet_tutorial.plots import INVENTED, MISSED, error_overlay
 from unet_tutorial.widgets._host import BookWidget
 from unet_tutorial.widgets._markup import captioned, html_table, text_table
-from unet_tutorial.widgets._pictures import data_url, overlay_url, quantize
 
 LONGEST = 384  # pixels; every pixel is kept, so a larger image would make a heavy page
 STILL_SIDE = 128

@@ -15,10 +15,10 @@ import torch
 import traitlets
 from torch.nn import functional as F
 
+from unet_tutorial._pictures import data_url
 from unet_tutorial.datasets import load
 from unet_tutorial.widgets._host import BookWidget
 from unet_tutorial.widgets._markup import captioned, html_table, text_table
-from unet_tutorial.widgets._pictures import data_url
 
 #: Kernels to choose from: how much brighter it is to the right than to the left, a mean that can
 #: be computed by hand, and the one that changes nothing.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import traitlets
 
+from unet_tutorial._pictures import data_url, gray_bytes, jpeg_url, quantize, shrink
 from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.training import TrainingResult
 from unet_tutorial.widgets._host import BookWidget
 from unet_tutorial.widgets._markup import captioned, html_table, text_table
-from unet_tutorial.widgets._pictures import data_url, gray_bytes, jpeg_url, quantize, shrink
 
 FRAMES = 12
 SIDE = 192
