@@ -191,6 +191,20 @@ def test_5_3_labels_that_are_interpolated_are_no_classes() -> None:
     assert middle.item() == 1, "the mean of class 0 and class 2"
 
 
+def test_5_4_the_weight_map_works_without_balanced_classes() -> None:
+    cells = touching_cells(n_images=2, size=64)
+    budget = TrainingConfig(steps=2, batch_size=2, crop_size=32, balanced=True)
+    losses = {}
+    for weight in (0.0, 10.0):
+        torch.manual_seed(0)
+        model = UNet(1, 2, base_channels=2, depth=2, norm="batch")
+        changed = replace(budget, balanced=False, border_weight=weight)
+        result = fit(model, cells, changed, report=None)
+        losses[weight] = result.losses[0]
+        assert count_objects(model, cells.validation).objects == 4
+    assert losses[0.0] != losses[10.0], "the first weights are the same, the pixels' weights not"
+
+
 def test_6_1_a_sum_of_losses_keeps_every_graph() -> None:
     class Kept:
         def __init__(self, tensor: torch.Tensor) -> None:
@@ -254,17 +268,3 @@ def test_6_clinic_how_many_pixels_a_sum_in_float16_bears() -> None:
     assert background_twice(8, 128, torch.bfloat16) == 2 * 8 * 128**2 == 262_144
     # bfloat16 has the room, and 8 binary digits: what is small beside the sum is lost.
     assert torch.tensor(262_144.0).bfloat16() + 512 == 262_144
-
-
-def test_5_4_the_weight_map_works_without_balanced_classes() -> None:
-    cells = touching_cells(n_images=2, size=64)
-    budget = TrainingConfig(steps=2, batch_size=2, crop_size=32, balanced=True)
-    losses = {}
-    for weight in (0.0, 10.0):
-        torch.manual_seed(0)
-        model = UNet(1, 2, base_channels=2, depth=2, norm="batch")
-        changed = replace(budget, balanced=False, border_weight=weight)
-        result = fit(model, cells, changed, report=None)
-        losses[weight] = result.losses[0]
-        assert count_objects(model, cells.validation).objects == 4
-    assert losses[0.0] != losses[10.0], "the first weights are the same, the pixels' weights not"

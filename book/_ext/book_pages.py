@@ -83,8 +83,10 @@ class ResultsTable(SphinxDirective):
             if file.exists():
                 lines += self._table(json.loads(file.read_text(encoding="utf-8")))
         if not lines:
-            raise self.error(f"no measured file {folder / name}.json")
-        if not (folder / "gpu" / f"{name}.json").exists():
+            if name not in {script.name for script in list_scripts(CHECKOUT)}:
+                raise self.error(f"{name}: there is neither a measured file nor a script")
+            lines += [f"*Not measured yet: `make results NAME={name}` does it.*", ""]
+        elif not (folder / "gpu" / f"{name}.json").exists():
             lines += ["*Not measured on a GPU yet: `make gpu-results` does it.*", ""]
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source=name), self.content_offset, node)
