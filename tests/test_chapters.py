@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,7 @@ def test_a_run_writes_down_where_and_how_long_it_ran(
     assert 0 < runs["chapters"]["b"]["seconds"] < 100
     assert runs["machine"]["cores"] >= 1
     assert runs["versions"]["torch"]
+    shutil.rmtree(root / "_build")  # as in a fresh clone
     refresh_chapters(root, ["b"])
     assert set(json.loads(file.read_text())["chapters"]) == {"a", "b"}
     monkeypatch.setattr("unet_tutorial.devices.describe_machine", lambda: {"cores": 64})

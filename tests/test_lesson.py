@@ -80,7 +80,7 @@ def test_a_result_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fails(*args, **options):
         raise OSError("disk full")
 
-    monkeypatch.setattr(results.os, "replace", fails)
+    monkeypatch.setattr("unet_tutorial._files.os.replace", fails)
     with pytest.raises(OSError, match="disk full"):
         results.write_results(path, [{"x": 2}], description="d", settings={})
     assert json.loads(path.read_text())["rows"] == [{"x": 1}]

@@ -205,7 +205,11 @@ def refresh_chapters(root: Path, only: Sequence[str] = ()) -> list[Path]:
     import nbformat
 
     chapters = _choose(list_chapters(root), only)
-    executed = run_chapters(root, root / "_build" / "refreshed", only=only, force=True)
+    runs, into = root / "book" / "results" / RUNS, root / "_build" / "refreshed"
+    if only and runs.exists():  # what is known of the other chapters stays
+        into.mkdir(parents=True, exist_ok=True)
+        write_text_whole(into / RUNS, runs.read_text(encoding="utf-8"))
+    executed = run_chapters(root, into, only=only, force=True)
     texts = []
     for notebook in executed:
         content = clean(nbformat.read(notebook, as_version=4), root)
@@ -216,9 +220,8 @@ def refresh_chapters(root: Path, only: Sequence[str] = ()) -> list[Path]:
                 f"{notebook.name} would be {size:,} bytes, {MAX_BYTES:,} are allowed: show "
                 "fewer or smaller pictures"
             )
-    runs = root / "book" / "results" / RUNS
     runs.parent.mkdir(exist_ok=True)
-    write_text_whole(runs, (root / "_build" / "refreshed" / RUNS).read_text(encoding="utf-8"))
+    write_text_whole(runs, (into / RUNS).read_text(encoding="utf-8"))
     for target, text in zip(chapters, texts, strict=True):
         write_text_whole(target, text)
         print(f"{target.name}: {len(text.encode()):,} bytes stored", flush=True)
@@ -344,7 +347,7 @@ def _note_run(notebook: Path, seconds: float) -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine,
         "versions": versions,
-        "chapters": chapters,
+        "chapters": dict(sorted(chapters.items())),
     }
     write_text_whole(file, json.dumps(content, indent=1) + "\n")
 
