@@ -50,8 +50,7 @@ def main(
                 raise typer.BadParameter(f"budgets of {lesson.profile.name}: {', '.join(known)}")
             rows += score_whole_training(lesson, known[name], {"budget": name})
             print(rows[-2:], flush=True)
-    settings = {**lesson.settings, **ISBI_RECIPE}
-    del settings["steps"]  # every row has its own
+    settings = {**lesson.settings, **ISBI_RECIPE, "steps": known}
     if budget or seed:
         parts = ("seed", "budget")
         rows += rows_to_keep(out, rows, parts, settings=settings, device=lesson.device)
