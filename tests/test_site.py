@@ -17,7 +17,14 @@ from conftest import ROOT, WIDE
 from unet_tutorial.chapters import list_chapters
 
 CHAPTERS = [f"{chapter.stem}.html" for chapter in list_chapters(ROOT)]
-WRITTEN = ["index.html", *CHAPTERS, "glossary.html", "runs.html", "formulas.html"]
+WRITTEN = [
+    "index.html",
+    *CHAPTERS,
+    "glossary.html",
+    "results.html",
+    "runs.html",
+    "formulas.html",
+]
 PAGES = [*WRITTEN, "search.html", "genindex.html"]
 THEMES = ["light", "dark"]
 
