@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ ROOT = Path(__file__).resolve().parent.parent
 CI = bool(os.environ.get("CI"))
 
 MakeBook = Callable[..., Path]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start, where a shell runs them in the background.
+
+    There Ctrl-C is ignored, and every process that is started inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

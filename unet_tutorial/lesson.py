@@ -246,7 +246,7 @@ def show_source(thing: Any) -> None:
     >>> from unet_tutorial.widgets import style
     >>> show_source(style)
     def style() -> str:
-        return str(cssmin(_source("widgets.css")))
+        return script("widgets.css")
     """
     print(source_of(thing))
 
