@@ -194,20 +194,22 @@ def main(
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
         raise typer.BadParameter(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    rows: list[dict[str, Any]] = []
-    for number in seed or range(seeds):
-        lesson = setup(profile, dataset, number)
-        for name in chosen:
-            rows += map(_plain, PARTS[name](lesson, BUDGETS[lesson.profile.name][name]))
+    lessons = {number: setup(profile, dataset, number) for number in seed or range(seeds)}
+    lesson = next(iter(lessons.values()))
+    budgets = BUDGETS[lesson.profile.name]
     settings = {
         **{name: lesson.settings[name] for name in ("profile", "base_channels", "precision")},
         "elastic_pixels": ELASTIC,
         "border_weight": BORDER_WEIGHT,
-        "budgets": BUDGETS[lesson.profile.name],
+        "budgets": budgets,
     }
+    planned = [{"seed": number, "part": name} for number in lessons for name in chosen]
+    rows: list[dict[str, Any]] = []
     if part or seed:
-        parts = ("part", "seed")
-        rows += rows_to_keep(out, rows, parts, settings=settings, device=lesson.device)
+        rows += rows_to_keep(out, planned, settings=settings, device=lesson.device)
+    for lesson in lessons.values():
+        for name in chosen:
+            rows += map(_plain, PARTS[name](lesson, budgets[name]))
     order = list(PARTS)
     rows.sort(key=lambda row: (order.index(row["part"]), row["seed"]))  # else as measured
     write_results(

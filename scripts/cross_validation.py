@@ -34,10 +34,15 @@ def main(
     ] = None,
 ) -> None:
     """Measure the scores of every block by networks that never saw it."""
+    lessons = {number: setup(profile, dataset, number) for number in seed or range(seeds)}
+    lesson = next(iter(lessons.values()))
+    steps = STEPS[lesson.profile.name]
+    settings = {**lesson.settings, **ISBI_RECIPE, "steps": steps, "folds": folds}
+    planned = [{"seed": number} for number in lessons]
     rows: list[dict[str, Any]] = []
-    for number in seed or range(seeds):
-        lesson = setup(profile, dataset, number)
-        steps = STEPS[lesson.profile.name]
+    if seed:
+        rows += rows_to_keep(out, planned, settings=settings, device=lesson.device)
+    for lesson in lessons.values():
         for block in np.array_split(np.arange(len(lesson.data)), folds):
             data = dataclasses.replace(
                 lesson.data, validation_indices=tuple(int(index) for index in block)
@@ -46,10 +51,6 @@ def main(
             there = dataclasses.replace(lesson, data=data)
             rows += score_whole_training(there, steps, {"fold": fold})
             print(rows[-2:], flush=True)
-    settings = {**lesson.settings, **ISBI_RECIPE, "steps": steps, "folds": folds}
-    if seed:
-        parts = ("seed",)
-        rows += rows_to_keep(out, rows, parts, settings=settings, device=lesson.device)
     rows.sort(key=lambda row: row["seed"])
     write_results(
         out,

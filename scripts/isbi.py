@@ -41,20 +41,22 @@ def main(
     ] = None,
 ) -> None:
     """Measure the scores of whole trainings, with and without averaging over flips and turns."""
+    lessons = {number: setup(profile, dataset, number) for number in seed or range(seeds)}
+    lesson = next(iter(lessons.values()))
+    known = STEPS[lesson.profile.name]
+    chosen = budget or list(known)
+    if not set(chosen) <= set(known):
+        raise typer.BadParameter(f"budgets of {lesson.profile.name}: {', '.join(known)}")
+    settings = {**lesson.settings, **ISBI_RECIPE, "steps": known}
+    planned = [{"seed": number, "budget": name} for number in lessons for name in chosen]
     rows: list[dict[str, Any]] = []
-    for number in seed or range(seeds):
-        lesson = setup(profile, dataset, number)
-        known = STEPS[lesson.profile.name]
-        for name in budget or known:
-            if name not in known:
-                raise typer.BadParameter(f"budgets of {lesson.profile.name}: {', '.join(known)}")
+    if budget or seed:
+        rows += rows_to_keep(out, planned, settings=settings, device=lesson.device)
+    for lesson in lessons.values():
+        for name in chosen:
             rows += score_whole_training(lesson, known[name], {"budget": name})
             print(rows[-2:], flush=True)
-    settings = {**lesson.settings, **ISBI_RECIPE, "steps": known}
-    if budget or seed:
-        parts = ("seed", "budget")
-        rows += rows_to_keep(out, rows, parts, settings=settings, device=lesson.device)
-    rows.sort(key=lambda row: row["seed"])
+    rows.sort(key=lambda row: (row["steps"], row["seed"]))
     write_results(
         out,
         rows,

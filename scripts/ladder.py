@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,15 +37,13 @@ from unet_tutorial.speed import (
     crops_per_second,
     ladder,
     matrix_rate,
+    monai_version,
     peak_memory,
     printed_elsewhere,
     training_flops,
 )
 from unet_tutorial.training import TrainingConfig, fit
 
-HOW_TO_GET_MONAI = (
-    "MONAI is not installed, so nothing is compared with it. To get it: pip install --no-deps monai"
-)
 BATCH = 4
 # Steps that are timed in a round: a step of the wide network takes a CPU seconds.
 PROFILES: dict[str, dict[str, Any]] = {
@@ -78,11 +75,9 @@ def entries(device: torch.device, profile: str) -> dict[str, Entry | str]:
     found["fit"] = Entry(best, fitted=True)
     if best.precision != "float32":
         found["fit, float32"] = Entry(replace(best, precision="float32"), fitted=True)
-    if importlib.util.find_spec("monai"):
+    if monai_version():
         found["MONAI BasicUNet, plain loop"] = Entry(rungs[0], "monai")
         found["MONAI BasicUNet, data on the device"] = Entry(best, "monai")
-    else:
-        print(HOW_TO_GET_MONAI)
     return found
 
 
@@ -247,16 +242,10 @@ def main(
             "tera_operations_per_second": {
                 name: round(float(np.median(found)) / 1e12, 3) for name, found in rates.items()
             },
-            "monai": _version_of_monai(),
+            "monai": monai_version(),
         },
         device=device,
     )
-
-
-def _version_of_monai() -> str | None:
-    if not importlib.util.find_spec("monai"):
-        return None
-    return importlib.import_module("monai").__version__
 
 
 if __name__ == "__main__":

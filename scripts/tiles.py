@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import time
 from pathlib import Path
 from typing import Annotated
@@ -29,14 +28,11 @@ from unet_tutorial.devices import Precision, autocast, choose_device, choose_pre
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.lesson import setup
 from unet_tutorial.results import write_results
-from unet_tutorial.speed import peak_memory, printed_elsewhere
+from unet_tutorial.speed import monai_version, peak_memory, printed_elsewhere
 
 WINDOW, OVERLAP = 512, 0.25
 OURS = ("tiles", "tiles, unpadded network")
 MONAI = ("monai, gaussian", "monai, gaussian, channels last", "monai, constant, channels last")
-HOW_TO_GET_MONAI = (
-    "MONAI is not installed, so nothing is compared with it. To get it: pip install --no-deps monai"
-)
 
 
 def run(
@@ -103,11 +99,8 @@ def main(
     smoke = lesson.profile.name == "smoke"
     size, whole, rounds = (1100, 1100, 1) if smoke else (4096, 2048, rounds)
     base = min(lesson.profile.base_channels, 16) if lesson.device.type == "cpu" else 64
-    methods: tuple[str, ...] = OURS
-    if importlib.util.find_spec("monai"):
-        methods += MONAI
-    else:
-        print(HOW_TO_GET_MONAI)
+    monai = monai_version()
+    methods: tuple[str, ...] = OURS + (MONAI if monai else ())
 
     trained = lesson.build(UNet, base_channels=base)
     lesson.train(trained, validate_every=0)
@@ -169,18 +162,12 @@ def main(
                 plan.input_rows[1] - plan.input_rows[0],
                 plan.input_columns[1] - plan.input_columns[0],
             ],
-            "monai": _version_of_monai(),
+            "monai": monai,
             "window": WINDOW,
             "overlap": OVERLAP,
         },
         device=lesson.device,
     )
-
-
-def _version_of_monai() -> str | None:
-    if not importlib.util.find_spec("monai"):
-        return None
-    return importlib.import_module("monai").__version__
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import distributed_work
 import pytest
 import torch
 from conftest import ROOT
@@ -19,20 +20,10 @@ from safetensors.torch import save_file
 from unet_tutorial import UNet
 from unet_tutorial.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
 from unet_tutorial.datasets import SegmentationData, load
-from unet_tutorial.training import TrainingConfig, fit
+from unet_tutorial.training import fit
 
-CONFIG = TrainingConfig(
-    steps=60,
-    batch_size=2,
-    crop_size=32,
-    device="cpu",
-    precision="float32",
-    elastic=3.0,
-    rotation=True,
-    gray=0.2,
-    validate_every=20,
-    snapshot_every=30,
-    checkpoint_every=1,
+CONFIG = dataclasses.replace(
+    distributed_work.CONFIG, steps=60, batch_size=2, validate_every=20, snapshot_every=30
 )
 OPTIONS = {"base_channels": 4, "depth": 2, "norm": "batch", "dropout": 0.2}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import replace
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -184,19 +185,25 @@ def test_show_ladder_prints_what_was_asked_for(capsys: pytest.CaptureFixture[str
         show_ladder(17)
 
 
-def test_the_script_says_why_a_rung_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_says_why_a_rung_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     ladder_script = script("ladder")
 
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("No working C++ compiler found\nand more")
 
     monkeypatch.setattr(torch, "compile", no_compiler)
-    nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda _: None))
-    monkeypatch.setattr(ladder_script, "importlib", nothing)
+
+    def not_there(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", not_there)
     known = ladder_script.entries(CPU, "cpu")
     assert known["compiled"] == "not measured: torch.compile says: No working C++ compiler found"
     assert not any("MONAI" in name for name in known)
     assert known["fit"].fitted
+    assert "pip install --no-deps monai" in capsys.readouterr().out
 
 
 def test_the_moving_average_follows_the_weights_and_leaves_them_alone(

@@ -109,28 +109,28 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
 def rows_to_keep(
     path: str | Path,
-    fresh: Sequence[Mapping[str, Any]],
-    by: Sequence[str],
+    planned: Sequence[Mapping[str, Any]],
     *,
     settings: Mapping[str, Any],
     device: torch.device | None = None,
 ) -> list[dict[str, Any]]:
-    """Take over the rows of a file that were not measured anew, where only a part was.
+    """Take over the rows of a file that will not be measured anew, where only a part is.
+
+    Called before anything is measured, so that no measurement is made in vain.
 
     Parameters
     ----------
     path : str or Path
         File of `write_results`. If there is none, there is nothing to keep.
-    fresh : sequence of mapping
-        What was measured now.
-    by : sequence of str
-        Columns that tell one part from another, such as the seed.
+    planned : sequence of mapping
+        What will be measured: the same columns in each, such as the seed.
     settings, device
         As for `write_results`.
 
     Returns
     -------
     list of dict
+        The rows that agree with none of ``planned`` in its columns.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def rows_to_keep(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     rows = [{"seed": 0, "x": 1}, {"seed": 1, "x": 2}]
     ...     file = write_results(Path(folder) / "a.json", rows, description="", settings={})
-    ...     rows_to_keep(file, [{"seed": 1, "x": 3}], ["seed"], settings={})
+    ...     rows_to_keep(file, [{"seed": 1}], settings={})
     [{'seed': 0, 'x': 1}]
     """
     if not Path(path).exists():
@@ -157,8 +157,11 @@ def rows_to_keep(
             f"{path} was measured on another machine or with other settings, so a part of it "
             "cannot be replaced: measure all, or write to another file"
         )
-    measured = {tuple(row[name] for name in by) for row in fresh}
-    return [row for row in before["rows"] if tuple(row[name] for name in by) not in measured]
+    return [
+        row
+        for row in before["rows"]
+        if not any(all(row[name] == value for name, value in one.items()) for one in planned)
+    ]
 
 
 def mean_and_spread(

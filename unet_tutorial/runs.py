@@ -579,7 +579,6 @@ def predict_files(
             "with --overwrite"
         )
     inputs = {file.resolve() for file in files}
-    out.mkdir(parents=True, exist_ok=True)
     for number, (stem, file) in enumerate(chosen.items(), start=1):
         targets = [out / f"{stem}.png", out / f"{stem}_overlay.png"]
         if any(target.resolve() in inputs for target in targets):
@@ -587,6 +586,7 @@ def predict_files(
             continue
         try:
             pages = run.read(file)
+            out.mkdir(parents=True, exist_ok=True)  # only once there is something to put there
             names = [stem] if len(pages) == 1 else [f"{stem}-{k:03d}" for k in range(len(pages))]
             shares = np.zeros(len(run.class_names))
             for name, page in zip(names, pages, strict=True):

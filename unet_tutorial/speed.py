@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -401,6 +402,32 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float:
     before_kilobytes = _resident("VmRSS")
     run()
     return (_resident("VmHWM") - before_kilobytes) / 1024
+
+
+def monai_version() -> str | None:
+    """Look whether MONAI is there to compare with; where it is not, say how to get it.
+
+    Returns
+    -------
+    str or None
+        Its version.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> with contextlib.redirect_stdout(io.StringIO()):
+    ...     version = monai_version()
+    >>> version is None or version[0].isdigit()
+    True
+    """
+    try:
+        return metadata.version("monai")
+    except metadata.PackageNotFoundError:
+        print(
+            "MONAI is not installed, so nothing is compared with it. To get it: "
+            "pip install --no-deps monai"
+        )
+        return None
 
 
 def printed_elsewhere(script: str, *options: str) -> float:
