@@ -4,6 +4,7 @@ from unet_tutorial.widgets._border_weights import BorderWeightLab
 from unet_tutorial.widgets._elastic_playground import ElasticPlayground
 from unet_tutorial.widgets._feature_maps import FeatureMaps
 from unet_tutorial.widgets._host import BookWidget, site_script, style
+from unet_tutorial.widgets._live import LiveU, live
 from unet_tutorial.widgets._receptive_field import ReceptiveFieldWidget
 from unet_tutorial.widgets._shape_explorer import ShapeExplorer, explore
 from unet_tutorial.widgets._skip_comparison import SkipComparison
@@ -17,6 +18,7 @@ __all__ = [
     "ConvolutionStepper",
     "ElasticPlayground",
     "FeatureMaps",
+    "LiveU",
     "PoolingStepper",
     "ReceptiveFieldWidget",
     "ShapeExplorer",
@@ -25,6 +27,7 @@ __all__ = [
     "TrainingPlayback",
     "TransposedStepper",
     "explore",
+    "live",
     "site_script",
     "style",
 ]

@@ -33,6 +33,9 @@ SCRIPTS = (
     "elastic-playground.js",
     "tile-planner.js",
 )
+#: The files of the widgets in which a network runs: a second script, for the pages that have one.
+LIVE_SCRIPTS = ("engine.js", "live.js", "live-u.js", "skip-surgery.js", "pixel-origin.js")
+LIVE_SCRIPT = "unet-live.mjs"  # not ".js": Jupyter Book would put it into every page
 
 
 @cache
@@ -57,12 +60,24 @@ def site_script() -> str:
     True
     """
     boot = (
+        'UNetBook.base = new URL(".", document.currentScript?.src || location.href);\n'
         "const boot = () => UNetBook.boot();\n"
         'if (document.readyState !== "loading") boot();\n'
         'else document.addEventListener("DOMContentLoaded", boot);\n'
         "globalThis.UNetBook = UNetBook;"
     )
     return f"(() => {{\n{script(*SCRIPTS)}\n{boot}\n}})();\n"
+
+
+def live_script() -> str:
+    """Return the engine and the widgets in which a network runs, as a second classic script.
+
+    Examples
+    --------
+    >>> "UNetBook.engine" in live_script()
+    True
+    """
+    return f"(() => {{\n{script(*LIVE_SCRIPTS)}\n}})();\n"
 
 
 def style() -> str:
@@ -88,10 +103,13 @@ class BookWidget(anywidget.AnyWidget):
         Name under which the JavaScript registers the widget.
     scripts : tuple of str
         Files that it needs, ``core.js`` first.
+    module : str
+        Script of the built site that brings them; by default the one for all widgets.
     """
 
     front_end: ClassVar[str] = ""
     scripts: ClassVar[tuple[str, ...]] = ("core.js",)
+    module: ClassVar[str] = ""
 
     # Colab's ipywidgets 7.7 displays by this method, and would pass the bundle below over.
     _ipython_display_ = None
@@ -144,8 +162,9 @@ class BookWidget(anywidget.AnyWidget):
         # A picture that stands in both is stored once: the state names the still one by number.
         for number, address in enumerate(re.findall(r'<img [^>]*?src="([^"]*)"', still)):
             state = state.replace(f'"{address}"', f'"img:{number}"')
+        module = f' data-module="{self.module}"' if self.module else ""
         return (
-            f'<div class="unet-widget" data-widget="{html.escape(self.front_end)}">\n'
+            f'<div class="unet-widget" data-widget="{html.escape(self.front_end)}"{module}>\n'
             f'<div class="unet-widget-still">\n{still}\n</div>\n'
             f'<script type="application/json">{state}</script>\n</div>'
         )

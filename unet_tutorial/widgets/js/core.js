@@ -37,10 +37,25 @@ UNetBook.stateOf = (place) => {
   return JSON.parse(text, (_, value) => (/^img:\d+$/.test(value) ? stills[value.slice(4)].src : value));
 };
 
+// Load another script of the built site, as a classic one: modules do not load from `file://`.
+const loads = {};
+UNetBook.load = (address) =>
+  (loads[address] ??= new Promise((done, failed) => {
+    const error = () => failed(new Error(`${address} does not load`));
+    document.head.append(UNetBook.html("script", { src: address, onload: done, onerror: error }));
+  }));
+
 // Bring the widgets of a page to life. What stood there without script stays in the page, hidden.
 UNetBook.boot = (root = document) => {
   for (const place of root.querySelectorAll(".unet-widget[data-widget]:not([data-live])")) {
-    const mount = UNetBook.widgets[place.dataset.widget];
+    const { widget, module } = place.dataset;
+    const mount = UNetBook.widgets[widget];
+    // Widgets in which a network runs come in a script of their own, only where they are needed.
+    if (!mount && module)
+      UNetBook.load(new URL(module, UNetBook.base)).then(
+        () => UNetBook.widgets[widget] && UNetBook.boot(root),
+        () => {}, // what stands there without script stays
+      );
     if (!mount) continue;
     place.dataset.live = "";
     const live = UNetBook.html("div", { class: "unet-widget-live" });

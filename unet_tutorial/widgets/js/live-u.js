@@ -1,0 +1,434 @@
+// A U-Net at work: draw on the image, and all maps of the U, the probabilities and the mask follow.
+
+UNetBook.register("live-u", (model, el) => {
+  const { html, put } = UNetBook;
+  const host = UNetBook.live(model);
+  const spoken = UNetBook.speaker();
+  const classes = model.get("classes");
+  const ARROWS = {
+    "": "the image itself",
+    blue: "3×3 convolution and ReLU",
+    red: "2×2 max pooling: the largest of four",
+    green: "up-convolution: twice the size",
+    gray: "a copy",
+    teal: "1×1 convolution",
+  };
+
+  // --- the image: a part of the source, more or less contrast, noise, and what was drawn
+
+  let source; // { planes, height, width, channels }
+  let side = model.get("side");
+  let [drawn, ink, noise] = [];
+  let [contrast, grain] = [1, 0];
+  const area = () => {
+    const [tall, broad] = [Math.min(side, source.height), Math.min(side, source.width)];
+    return { tall, broad, top: (source.height - tall) >> 1, left: (source.width - broad) >> 1 };
+  };
+  const wipe = () => {
+    const { tall, broad } = area();
+    drawn = new Uint8Array(tall * broad);
+    ink = new Float32Array(tall * broad);
+    // The sum of four numbers in [0, 1) is nearly Gaussian, with variance 1/3.
+    const one = () => (Math.random() + Math.random() + Math.random() + Math.random() - 2) * 3 ** 0.5;
+    noise = Float32Array.from({ length: tall * broad }, one);
+  };
+  const compose = () => {
+    const { tall, broad, top, left } = area();
+    const image = new Float32Array(source.channels * tall * broad);
+    for (let c = 0; c < source.channels; c++)
+      for (let y = 0; y < tall; y++)
+        for (let x = 0; x < broad; x++) {
+          const k = y * broad + x;
+          const from = source.planes[(c * source.height + y + top) * source.width + x + left];
+          const seen = 0.5 + contrast * (from - 0.5) + grain * noise[k];
+          image[c * tall * broad + k] = drawn[k] ? ink[k] : Math.min(Math.max(seen, 0), 1);
+        }
+    return { image, height: tall, width: broad };
+  };
+
+  // --- what is shown
+
+  const PIXELS = "display:block;width:100%;image-rendering:pixelated";
+  const canvas = html("canvas", {
+    role: "application",
+    tabindex: 0,
+    style: `${PIXELS};cursor:crosshair;touch-action:none`,
+  });
+  const chance = html("canvas", { role: "img", style: PIXELS });
+  const mask = html("canvas", { role: "img", style: PIXELS });
+  const large = html("canvas", { role: "img", style: PIXELS });
+  const [about, made] = [html("p"), html("p")];
+  const title = html("strong");
+  const clock = html("span");
+  let pen; // where the keyboard's pen stands
+
+  const paintImage = ({ image, height, width }) => {
+    const picture = new ImageData(width, height);
+    const channels = source.channels;
+    for (let k = 0; k < height * width; k++) {
+      for (let c = 0; c < 3; c++)
+        picture.data[4 * k + c] = 255 * image[(channels === 3 ? c : 0) * height * width + k];
+      picture.data[4 * k + 3] = 255;
+    }
+    [canvas.width, canvas.height] = [width, height];
+    const context = canvas.getContext("2d");
+    context.putImageData(picture, 0, 0);
+    if (pen) {
+      context.strokeStyle = "#e07b00";
+      context.strokeRect(pen.x - 2.5, pen.y - 2.5, 6, 6);
+    }
+    canvas.ariaLabel = `Image, ${height}×${width} pixels. Arrow keys move the pen, space draws.`;
+  };
+
+  const pick = (stage, channel) => {
+    model.set("stage", stage);
+    put(model, "channel", channel);
+  };
+  const stages = model.get("stages").map(({ name, shape: [channels, ...size], columns, rows, sheet }) => ({
+    name,
+    ...UNetBook.sheet({ name, channels, size, columns, rows, stored: sheet }, pick),
+  }));
+  const named = Object.fromEntries(stages.map((stage) => [stage.name, stage]));
+
+  const showAnswer = ({ probabilities, classes: found, height, width }) => {
+    const shown = model.get("shown");
+    const values = probabilities.subarray(shown * height * width, (shown + 1) * height * width);
+    const gray = (value) => [255 * value, 255 * value, 255 * value];
+    UNetBook.paintMap(chance, { values, height, width, range: [0, 1] }, gray);
+    const where = Float32Array.from(found, (index) => Number(index === shown));
+    UNetBook.paintMap(mask, { values: where, height, width, range: [0, 1] }, gray);
+    const part = where.reduce((sum, value) => sum + value, 0) / where.length;
+    const words = `${classes[shown]}: ${(100 * part).toFixed(1)}% of the pixels`;
+    label(words);
+    return words;
+  };
+  const label = (words) => {
+    const name = classes[model.get("shown")];
+    chance.ariaLabel = `Probability of ${name}, white is 1. ${words}`;
+    mask.ariaLabel = `Mask: where ${name} is the most probable class, white. ${words}`;
+    heads[1].textContent = `${name}: probability`;
+    heads[2].textContent = `${name}: mask`;
+  };
+
+  const number = (value) => Number(value.toPrecision(3)).toString();
+  const showMap = (map) => {
+    UNetBook.paintMap(large, map);
+    const [low, high] = map.range;
+    const { stage, channel } = { stage: model.get("stage"), channel: model.get("channel") };
+    const words = `${map.height}×${map.width} values from ${number(low)} to ${number(high)}`;
+    title.textContent = `${stage}, map ${channel}`;
+    about.textContent = `${words}, dark violet to yellow.`;
+    const parts = map.sources.map(({ name, channel, share }) =>
+      share === undefined ? `${name} ${channel}` : `${name} ${channel} (${Math.round(100 * share)}%)`,
+    );
+    const most = map.sources[0]?.share === undefined ? "" : ", most of all of";
+    made.textContent = parts.length
+      ? `Made by ${ARROWS[map.arrow]}${most} ${parts.join(", ")}.`
+      : `This is ${ARROWS[map.arrow]}.`;
+    large.ariaLabel = `${title.textContent}: ${words}`;
+  };
+
+  // --- running
+
+  const ask = host.newest(async ({ wanted }) => {
+    try {
+      await host.wake();
+    } catch {
+      return;
+    }
+    const given = compose();
+    const open = { name: model.get("stage"), channel: model.get("channel") };
+    const result = await host.run({ ...given, sheets: stages.map(({ name }) => name), open });
+    for (const one of result.sheets) named[one.name].paint(one);
+    const words = showAnswer(result);
+    if (result.open) showMap(result.open);
+    clock.textContent = `One pass: ${result.milliseconds.toFixed(0)} ms.`;
+    if (wanted) spoken.say(`${words}. ${title.textContent}: ${about.textContent}`);
+    if (maps.input.options.length === stages.length) await listAll();
+  });
+  const update = (wanted = true) => {
+    if (source) paintImage(compose());
+    ask({ wanted });
+  };
+  const listAll = async () => {
+    const all = await host.call("list");
+    maps.input.replaceChildren(...all.map(({ name }) => html("option", { value: name }, name)));
+    for (const { name, channels } of all) counts[name] = channels;
+    maps.set(model.get("stage"));
+  };
+
+  // --- drawing
+
+  let [tool, brush] = ["dark", 3];
+  const stamp = (x, y) => {
+    const { tall, broad } = area();
+    for (let dy = -brush; dy <= brush; dy++)
+      for (let dx = -brush; dx <= brush; dx++) {
+        const [row, column] = [Math.round(y) + dy, Math.round(x) + dx];
+        if (dx * dx + dy * dy > brush * brush + 1) continue;
+        if (row < 0 || column < 0 || row >= tall || column >= broad) continue;
+        const k = row * broad + column;
+        drawn[k] = tool !== "undo";
+        ink[k] = tool === "dark" ? tones[0] : tones[1];
+      }
+  };
+  let before;
+  const place = ({ clientX, clientY }) => {
+    const { left, top, width, height } = canvas.getBoundingClientRect();
+    return {
+      x: ((clientX - left) / width) * canvas.width - 0.5,
+      y: ((clientY - top) / height) * canvas.height - 0.5,
+    };
+  };
+  const stroke = (event) => {
+    if (!source || !(event.buttons & 1)) return;
+    const now = place(event);
+    const from = event.type === "pointerdown" ? now : before ?? now;
+    const steps = Math.max(1, Math.ceil(Math.hypot(now.x - from.x, now.y - from.y)));
+    for (let k = 1; k <= steps; k++)
+      stamp(from.x + ((now.x - from.x) * k) / steps, from.y + ((now.y - from.y) * k) / steps);
+    before = now;
+    update(false);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    pen = undefined;
+    stroke(event);
+  });
+  canvas.addEventListener("pointermove", stroke);
+  canvas.addEventListener("pointerup", () => source && update());
+  canvas.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!source || (!move && event.key !== " ")) return;
+    event.preventDefault();
+    pen ??= { x: canvas.width >> 1, y: canvas.height >> 1 };
+    const far = event.shiftKey ? 1 : 4;
+    const [dx, dy] = move ?? [0, 0];
+    pen.x = Math.min(Math.max(pen.x + far * dx, 0), canvas.width - 1);
+    pen.y = Math.min(Math.max(pen.y + far * dy, 0), canvas.height - 1);
+    if (!move) {
+      stamp(pen.x, pen.y);
+      update();
+    } else paintImage(compose());
+    spoken.say(`pen at row ${pen.y}, column ${pen.x}${move ? "" : ", drawn"}`);
+  });
+
+  // --- an image of one's own: read, drawn and computed here; nothing is sent anywhere
+
+  const refuse = (file, why) => new Error(`${file.name || "This picture"}: ${why}`);
+  const whole = { name: "" };
+  const open = async (file) => {
+    let bitmap;
+    if (!file.type.startsWith("image/"))
+      throw refuse(file, `this is no picture (${file.type || "of unknown kind"}); take a PNG or JPEG`);
+    try {
+      bitmap = await createImageBitmap(file);
+    } catch {
+      throw refuse(file, "your browser cannot read it; save it as PNG or JPEG");
+    }
+    const least = model.get("sizes")[0];
+    const { width, height } = bitmap;
+    if (Math.min(width, height) < 16)
+      throw refuse(file, `${height}×${width} pixels are too few, take at least 16×16`);
+    const target = 256;
+    const scale = fitting.input.value === "all" ? target / Math.min(width, height) : Math.max(1, least / Math.min(width, height));
+    const size = Math.round(Math.min(target, Math.min(width, height) * scale));
+    const taken = size / scale;
+    const small = html("canvas", { width: size, height: size });
+    const context = small.getContext("2d", { willReadFrequently: true });
+    context.fillStyle = "#fff"; // below what is transparent
+    context.fillRect(0, 0, size, size);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, (width - taken) / 2, (height - taken) / 2, taken, taken, 0, 0, size, size);
+    bitmap.close();
+    const { data } = context.getImageData(0, 0, size, size);
+    const { channels } = source;
+    if (channels === 1)
+      for (let k = 0; k < data.length; k += 4)
+        data[k] = 0.299 * data[k] + 0.587 * data[k + 1] + 0.114 * data[k + 2];
+    source = { planes: UNetBook.planes(data, channels), height: size, width: size, channels };
+    whole.name = file.name;
+    const fits = model.get("sizes").filter((one) => one <= size);
+    resize(fits.includes(side) ? side : fits.at(-1) ?? least);
+    const shrunk = scale < 1 ? `, shrunk to ${size}×${size}` : scale > 1 ? `, enlarged to ${size}×${size}` : "";
+    return `${file.name}: the middle ${Math.round(taken)}×${Math.round(taken)} of ${height}×${width} pixels${shrunk}.`;
+  };
+  let chosen;
+  const take = async (file) => {
+    if (!file) return;
+    await ready;
+    try {
+      const words = await open(file);
+      chosen = file;
+      update();
+      note.textContent = words;
+    } catch (error) {
+      note.textContent = error.message;
+    }
+  };
+  const file = html("input", { type: "file", accept: "image/*", hidden: true });
+  file.addEventListener("change", () => {
+    take(file.files[0]);
+    file.value = ""; // the same file may be taken again
+  });
+  const note = html("p", { role: "status" });
+
+  // --- controls
+
+  const resize = (now) => {
+    side = now;
+    pen = undefined;
+    sizes.set(side);
+    wipe();
+  };
+  const touch = (react) => (value) => {
+    react(value);
+    if (source) update();
+  };
+  const tools = UNetBook.choice("pen", {
+    options: { dark: "dark, like a membrane", light: "light, like a cell", undo: "takes drawing back" },
+    value: tool,
+    change: (value) => (tool = value),
+  });
+  const width = UNetBook.slider("width", { min: 1, max: 8, value: brush, show: (r) => `${2 * r + 1} px`, change: (r) => (brush = r) });
+  const contrasts = UNetBook.slider("contrast", { min: 0, max: 200, step: 10, value: 100, show: (v) => `${v}%`, change: touch((v) => (contrast = v / 100)) });
+  const noises = UNetBook.slider("noise", { min: 0, max: 30, value: 0, show: (v) => `${v}%`, change: touch((v) => (grain = v / 100)) });
+  const sizes = UNetBook.choice("pixels", {
+    options: Object.fromEntries(model.get("sizes").map((one) => [one, `${one}×${one}`])),
+    value: side,
+    change: touch((value) => resize(Number(value))),
+  });
+  const fitting = UNetBook.choice("of your picture", {
+    options: { middle: "the middle, pixel by pixel", all: "all of it, shrunk" },
+    value: "middle",
+    change: () => take(chosen),
+  });
+  const networks = model.get("networks");
+  const which = UNetBook.choice("network", {
+    options: Object.fromEntries(networks.map(({ name, title }) => [name, title])),
+    value: model.get("network"),
+    change: (name) => put(model, "network", name),
+  });
+  const kinds = UNetBook.choice("class", {
+    options: Object.fromEntries(classes.map((name, k) => [k, name])),
+    value: model.get("shown"),
+    change: (value) => put(model, "shown", Number(value)),
+  });
+  const counts = Object.fromEntries(model.get("stages").map(({ name, shape }) => [name, shape[0]]));
+  const maps = UNetBook.choice("stage", {
+    options: Object.fromEntries(stages.map(({ name }) => [name, name])),
+    value: model.get("stage"),
+    change: (name) => pick(name, Math.min(model.get("channel"), counts[name] - 1)),
+  });
+  const channels = UNetBook.slider("map", {
+    min: 0,
+    max: counts[model.get("stage")] - 1,
+    value: model.get("channel"),
+    change: (value) => put(model, "channel", value),
+  });
+  const again = UNetBook.button("Begin again", async () => {
+    chosen = undefined;
+    note.textContent = "";
+    [contrast, grain] = [1, 0];
+    contrasts.set(100);
+    noises.set(0);
+    await restore();
+    update();
+  });
+  const own = UNetBook.button("Your own picture …", () => file.click());
+
+  // --- putting it together
+
+  const heads = ["image", "", ""].map((words) => html("span", {}, words));
+  const pane = (head, ...content) => html("div", { style: "min-width:0" }, head, content);
+  const arrow = (color, words) => html("div", { style: `border-left:4px solid ${color};padding-left:0.4rem;font-size:0.75rem;margin:0.15rem 0` }, words);
+  const down = stages.filter(({ name }) => name.startsWith("enc"));
+  const up = stages.filter(({ name }) => name.startsWith("dec")).reverse();
+  const bottom = stages.filter(({ name }) => name === "bottleneck");
+  const u = html(
+    "div",
+    { style: "display:grid;gap:0.4rem 1.2rem;grid-template-columns:minmax(0,1fr) minmax(0,1fr);align-items:start" },
+    down.flatMap(({ element }, k) => [
+      html("div", {}, element, arrow("#c1272d", "↓ max pooling")),
+      up[k] ? html("div", {}, up[k].element, arrow("#3a9a4b", "↑ up-convolution")) : html("div"),
+    ]),
+    html("div", { style: "grid-column:1/3;justify-self:center;width:50%" }, bottom.map(({ element }) => element)),
+  );
+  const quality = html("p");
+  const drop = html(
+    "div",
+    { style: "display:grid;gap:0.5rem;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));max-width:44rem" },
+    pane(heads[0], canvas),
+    pane(heads[1], chance),
+    pane(heads[2], mask),
+  );
+  for (const event of ["dragover", "drop"])
+    el.addEventListener(event, (dragged) => {
+      dragged.preventDefault();
+      if (event === "drop") take(dragged.dataTransfer.files[0]);
+    });
+  el.append(
+    html("div", { class: "unet-controls" }, networks.length > 1 ? which : null, tools, width, contrasts, noises, sizes, classes.length > 2 ? kinds : null),
+    html("div", { class: "unet-controls" }, own, file, fitting, again),
+    drop,
+    host.status,
+    html("p", {}, clock),
+    note,
+    u,
+    html("div", { class: "unet-controls", style: "margin-top:0.75rem" }, maps, channels),
+    html(
+      "div",
+      { class: "unet-details", style: "display:flex;flex-wrap:wrap;gap:1rem" },
+      html("div", { style: "flex:1 1 12rem;max-width:20rem" }, large),
+      html("div", { style: "flex:1 1 12rem" }, title, about, made),
+    ),
+    quality,
+    spoken,
+  );
+
+  const draw = () => {
+    const [stage, channel] = [model.get("stage"), model.get("channel")];
+    for (const one of stages) one.mark(one.name === stage ? channel : undefined);
+    maps.set(stage);
+    channels.input.max = counts[stage] - 1;
+    channels.set(channel);
+    which.set(model.get("network"));
+    const { title: name, words } = networks.find(({ name }) => name === model.get("network"));
+    quality.textContent = `${name}. ${words}`;
+  };
+  const still = async (canvas, address) => {
+    const img = html("img", { src: address });
+    await img.decode();
+    if (host.awake) return;
+    [canvas.width, canvas.height] = [img.width, img.height];
+    canvas.getContext("2d").drawImage(img, 0, 0);
+  };
+  const restore = async () => {
+    const [height, width] = model.get("size");
+    const channels = model.get("colors");
+    const planes = await UNetBook.pixels(model.get("picture"), [height, width], channels);
+    source = { planes, height, width, channels };
+    resize(model.get("side"));
+    // Ink as dark and as light as this image has it.
+    const sorted = Float32Array.from(planes).sort();
+    tones = [0.03, 0.8].map((part) => sorted[Math.floor(part * (sorted.length - 1))]);
+    paintImage(compose());
+  };
+  let tones;
+  const ready = restore();
+  still(chance, model.get("probability"));
+  still(mask, model.get("mask"));
+  label("stored example");
+  title.textContent = `${model.get("stage")}, map ${model.get("channel")}`;
+  about.textContent = "Touch a map, or draw on the image: the network begins to run.";
+  large.ariaLabel = about.textContent;
+  draw();
+  const frame = UNetBook.onFrame(draw);
+  const stopFrame = UNetBook.follow(model, ["stage", "channel", "network", "shown"], frame);
+  const stopAsk = UNetBook.follow(model, ["stage", "channel", "network", "shown"], () => ready.then(() => ask({ wanted: true })));
+  return () => {
+    stopFrame();
+    stopAsk();
+    host.close();
+  };
+});
