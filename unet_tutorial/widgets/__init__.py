@@ -3,7 +3,7 @@
 from unet_tutorial.widgets._border_weights import BorderWeightLab
 from unet_tutorial.widgets._elastic_playground import ElasticPlayground
 from unet_tutorial.widgets._feature_maps import FeatureMaps
-from unet_tutorial.widgets._host import BookWidget, site_script, style
+from unet_tutorial.widgets._host import SCRIPT, STYLE, BookWidget, site_script, style, write_site
 from unet_tutorial.widgets._live import LiveU, live
 from unet_tutorial.widgets._receptive_field import ReceptiveFieldWidget
 from unet_tutorial.widgets._shape_explorer import ShapeExplorer, explore
@@ -13,6 +13,8 @@ from unet_tutorial.widgets._tile_planner import TilePlanner
 from unet_tutorial.widgets._training_playback import TrainingPlayback
 
 __all__ = [
+    "SCRIPT",
+    "STYLE",
     "BookWidget",
     "BorderWeightLab",
     "ConvolutionStepper",
@@ -30,4 +32,5 @@ __all__ = [
     "live",
     "site_script",
     "style",
+    "write_site",
 ]

@@ -34,13 +34,15 @@ class LiveWidget(BookWidget):
     """Base of the widgets in which a network runs.
 
     The weights are no part of the state: the front end asks for them at the first touch. In a
-    notebook the kernel sends them; the built site has those of `unet_tutorial.export.list_networks`.
+    notebook the kernel sends them; the built site has those of
+    `unet_tutorial.export.list_networks`.
 
     Attributes
     ----------
     networks : list of dict
         For each network its ``name``, its ``title``, the size of its weights in ``bytes``, whether
-        the built ``site`` has it, and ``words`` on how it was trained and how good it is.
+        the built ``site`` has it, ``words`` on how it was trained and how good it is, and whether
+        images are divided by their own brightness first, ``even``.
     network : str
         Name of the one that runs.
     picture : str
@@ -49,6 +51,8 @@ class LiveWidget(BookWidget):
         Its height and width.
     colors : int
         Its channels: 1 for gray, 3 for color.
+    weights : dict of str to bytes
+        The networks' files; not synchronized.
     """
 
     module = LIVE_SCRIPT
@@ -61,18 +65,18 @@ class LiveWidget(BookWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
-        self._weights: dict[str, bytes] = {}
+        self.weights: dict[str, bytes] = {}
         self.on_msg(self._answer)
 
     def keep(self, networks: Sequence[PageNetwork]) -> None:
         """Have the weights ready for the front end."""
-        self._weights = {network.name: network.weights for network in networks}
+        self.weights = {network.name: network.weights for network in networks}
 
     def _answer(self, widget: Any, content: Any, buffers: Any) -> None:
         """Send the weights that the front end wants."""
         name = content.get("want") if isinstance(content, dict) else None
-        if name in self._weights:
-            self.send({"network": name}, buffers=[self._weights[name]])
+        if name in self.weights:
+            self.send({"network": name}, buffers=[self.weights[name]])
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class PageNetwork:
             "bytes": len(self.weights),
             "site": self.name in list_networks(),
             "words": self.about.get("words", ""),
+            "even": bool(self.about.get("even_brightness")),
         }
 
     def class_names(self) -> list[str]:
@@ -314,19 +319,21 @@ class LiveU(LiveWidget):
             drawn = sheet(features)
             picture = jpeg_url(drawn.pop("picture"), quality=80)
             stages.append({"name": name, "shape": list(features.shape), "sheet": picture, **drawn})
+        top = stage_features(first.model, example, "enc1").var(axis=(1, 2))
         found = first.probabilities(example)
         shown = min(1, len(found) - 1)
         widget = cls(
             networks=[network.entry() for network in networks],
             network=first.name,
+            channel=int(top.argmax()),  # the map that varies most is worth a look
             picture=picture_url(source),
             size=list(source.shape[-2:]),
             colors=len(source),
             stages=stages,
             classes=first.class_names(),
             shown=shown,
-            probability=data_url(found[shown], "jpeg"),
-            mask=data_url(found.argmax(0) == shown),
+            probability=data_url(1 - found[shown], "jpeg"),  # dark, as membranes are
+            mask=data_url(found.argmax(0) != shown),
             sizes=sizes,
             side=side,
         )
@@ -347,10 +354,10 @@ class LiveU(LiveWidget):
         top = [
             captioned(self.picture, "image", "The image."),
             captioned(
-                self.probability, f"{name}: probability", f"Probability of {name}: white is 1."
+                self.probability, f"{name}: probability", f"Probability of {name}: black is 1."
             ),
             captioned(
-                self.mask, f"{name}: mask", f"Where {name} is the most probable class: white."
+                self.mask, f"{name}: mask", f"Where {name} is the most probable class: black."
             ),
         ]
         maps = [
