@@ -50,7 +50,7 @@ def make(name: str, lesson: Lesson, folder: Path) -> dict[str, Any]:
     data, skip = name.split("-")
     steps = STEPS[lesson.profile.name]
     recipe = ISBI_RECIPE | ({"crop_size": 64} if lesson.profile.name == "smoke" else {})
-    network = lesson.build(base_channels=BASE_CHANNELS, skip=skip)
+    network: UNet = lesson.build(base_channels=BASE_CHANNELS, skip=skip)
     trained = lesson.train(network, steps=steps, validate_every=0, **recipe)
     file = folder / f"{name}.safetensors"
     about: dict[str, Any] = {

@@ -141,7 +141,7 @@ def prepare(models: Network | Mapping[str, Network]) -> list[PageNetwork]:
     ['yours']
     """
     if not isinstance(models, Mapping):
-        models = {models if models in list_networks() else "yours": models}  # type: ignore[dict-item]
+        models = {models if models in list_networks() else "yours": models}
     prepared = []
     with tempfile.TemporaryDirectory() as folder:
         for name, given in models.items():

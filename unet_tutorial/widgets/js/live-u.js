@@ -266,7 +266,9 @@ UNetBook.register("live-u", (model, el) => {
       note.textContent = `${file.name}: ${why}.`;
     }
   };
-  const file = html("input", { type: "file", accept: "image/*", hidden: true });
+  const file = html("input", {
+    type: "file", accept: "image/*", hidden: true, tabindex: -1, "aria-label": "your own picture",
+  });
   file.addEventListener("change", () => {
     take(file.files[0]);
     file.value = ""; // the same file may be taken again
