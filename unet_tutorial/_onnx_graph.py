@@ -1,9 +1,9 @@
 """The U-Net written down in the operators of ONNX, layer by layer.
 
-PyTorch has two exporters of its own. The old one traces, warns of its removal and cannot be called
-alike in all versions from 2.4 on; the new one needs another package and minutes to reason about the
-sizes of an unpadded network. The U-Net is a dozen lines of wiring over six kinds of layers, so it
-is written down here, with height and width left open, and the tests compare what comes out.
+PyTorch has two exporters of its own. The old one warns of its removal; the new one needs another
+package, and has much to reason before it believes that an unpadded network takes more than one
+size. The U-Net is a dozen lines of wiring over six kinds of layers, so it is written down here,
+with height and width left open, and the tests compare what comes out.
 """
 
 from __future__ import annotations
