@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from itertools import product
@@ -480,3 +481,47 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     (run / "model.safetensors").unlink()
     assert "has not ended" in call("export", run, "--to", "web").output
     assert not (run / "network.safetensors").exists()
+
+
+# --- what precision costs -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    path = Path(__file__).parents[1] / "scripts" / "precision.py"
+    spec = importlib.util.spec_from_file_location("precision", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_way_that_is_measured_uses_the_same_network(script: Any, tmp_path: Path) -> None:
+    model = fold_batch_norm(network(norm="batch"))
+    images = [np.random.default_rng(seed).random((1, 32, 32), np.float32) for seed in range(3)]
+    ways = script.prepare(model, images, tmp_path)
+    expected = ways[0].predict(images[0])
+    assert np.allclose(expected.sum(0), 1, atol=1e-6)
+    limits = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 5e-2, "int8": 0.3}
+    sizes = {}
+    for way in ways:
+        found = way.predict(images[0])
+        coarsest = max(way.weights, way.arithmetic.split(",")[0], key=list(limits).index)
+        assert np.abs(found - expected).max() <= limits[coarsest], way
+        if coarsest != "float32":
+            assert np.abs(found - expected).max() > 1e-6, f"{way} is not what it says"
+        sizes[way.weights, way.runtime] = way.file.stat().st_size
+    assert len(ways) == 7
+    assert sizes["float16", "PyTorch"] < 0.6 * sizes["float32", "PyTorch"]
+    assert sizes["int8", "ONNX Runtime"] < 0.8 * sizes["float32", "ONNX Runtime"]
+
+
+def test_a_network_in_half_precision_does_not_claim_that_it_costs_nothing(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_network(tmp_path / "a.safetensors", network())
+    model, _ = read_network(tmp_path / "a.safetensors")
+    ways = script.prepare(model, [np.zeros((1, 32, 32), np.float32)], tmp_path)
+    assert "float16" not in {way.weights for way in ways}
+    assert "float16 already" in capsys.readouterr().out
