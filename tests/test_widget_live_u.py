@@ -21,7 +21,7 @@ from unet_tutorial import UNet
 from unet_tutorial._pictures import read_url
 from unet_tutorial.datasets import load
 from unet_tutorial.unet import fits
-from unet_tutorial.widgets import LiveU, live
+from unet_tutorial.widgets import LiveU, live, write_page
 from unet_tutorial.widgets._live import eight_bit, middle, prepare, sheet
 
 LIVE = ".unet-widget-live"
@@ -382,6 +382,22 @@ def test_an_own_network_on_a_page_without_kernel_says_where_it_runs(
     page.goto(file.as_uri())
     page.locator(IMAGE).click(position={"x": 30, "y": 30})
     page.get_by_text("its weights are not part of this page").wait_for()
+    page.close()
+
+
+def test_a_page_in_one_file_needs_nothing_else(
+    browser: Any, model: UNet, image: np.ndarray, tmp_path: Path
+) -> None:
+    file = tmp_path / "alone" / "page.html"
+    file.parent.mkdir()
+    write_page(file, live(model, image), title="Cells & <more>")
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    wake(page)
+    assert page.locator("h1").inner_text() == "Cells & <more>"
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
     page.close()
 
 

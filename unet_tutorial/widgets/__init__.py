@@ -4,7 +4,7 @@ from unet_tutorial.widgets._border_weights import BorderWeightLab
 from unet_tutorial.widgets._elastic_playground import ElasticPlayground
 from unet_tutorial.widgets._feature_maps import FeatureMaps
 from unet_tutorial.widgets._host import SCRIPT, STYLE, BookWidget, site_script, style, write_site
-from unet_tutorial.widgets._live import LiveU, live
+from unet_tutorial.widgets._live import LiveU, live, write_page
 from unet_tutorial.widgets._receptive_field import ReceptiveFieldWidget
 from unet_tutorial.widgets._shape_explorer import ShapeExplorer, explore
 from unet_tutorial.widgets._skip_comparison import SkipComparison
@@ -32,5 +32,6 @@ __all__ = [
     "live",
     "site_script",
     "style",
+    "write_page",
     "write_site",
 ]

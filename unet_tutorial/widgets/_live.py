@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,21 @@ import numpy as np
 import torch
 import traitlets
 
+from unet_tutorial._files import write_text_whole
 from unet_tutorial._pictures import data_url, jpeg_url, png_url, quantize
 from unet_tutorial.export import list_networks, load_network, read_network, write_network
 from unet_tutorial.features import stage_features
 from unet_tutorial.inference import _as_image
 from unet_tutorial.unet import UNet, fits
 from unet_tutorial.widgets._feature_maps import _path
-from unet_tutorial.widgets._host import LIVE_SCRIPT, BookWidget
+from unet_tutorial.widgets._host import (
+    LIVE_SCRIPT,
+    BookWidget,
+    live_script,
+    network_script,
+    site_script,
+    style,
+)
 from unet_tutorial.widgets._markup import captioned, html_table, text_table
 
 SIDE = 256  # pixels of an image in a page, and of a stage's maps side by side
@@ -389,3 +398,38 @@ def live(model: Network | Mapping[str, Network], image: np.ndarray) -> LiveU:
     16
     """
     return LiveU.of(model, image)
+
+
+def write_page(path: str | Path, widget: LiveWidget, *, title: str) -> None:
+    """Write a page in one file, in which a network runs: weights, engine, image, all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The HTML file; it is replaced.
+    widget : LiveWidget
+        Such as `live` makes it.
+    title : str
+        Heading of the page.
+
+    Examples
+    --------
+    >>> widget = live(UNet(1, 2, base_channels=2, depth=1), np.zeros((16, 16)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_page(Path(folder) / "page.html", widget, title="Cells")
+    ...     "<h1>Cells</h1>" in (Path(folder) / "page.html").read_text(encoding="utf-8")
+    True
+    """
+    scripts = [site_script(), live_script()]
+    scripts += [network_script(name, weights) for name, weights in widget.weights.items()]
+    heading = html.escape(title)
+    write_text_whole(
+        Path(path),
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>\n'
+        '<meta name="viewport" content="width=device-width"><style>\n'
+        ":root { color-scheme: light dark } body { font-family: system-ui; margin: 1rem auto; "
+        f"max-width: 60rem; padding: 0 0.5rem }}\n{style()}</style></head>\n"
+        f"<body><main><h1>{heading}</h1>\n{widget.static_html()}\n</main>\n"
+        + "\n".join(f"<script>{text}</script>" for text in scripts)
+        + "\n</body></html>\n",
+    )
