@@ -56,9 +56,9 @@ class SkipSurgery(LiveWidget):
     middle : str
         The part of the image that the answer covers.
     label : str
-        The true mask of that part, white where the class is that is looked for.
+        The true mask of that part, dark where the class is that is looked for.
     probability : str
-        The stored example: what the untreated network answers, 8-bit.
+        The stored example: what the untreated network answers, 8-bit, dark where it is sure.
     target : str
         Name of the class that is looked for.
     area : list of int
@@ -170,8 +170,8 @@ class SkipSurgery(LiveWidget):
             parts=[100] * first.depth,
             other=picture_url(stranger),
             middle=picture_url(_center(example, found.shape)),
-            label=png_url(quantize(truth, 2)),
-            probability=png_url(quantize(found, 256)),
+            label=png_url(quantize(1 - truth, 2)),
+            probability=png_url(quantize(1 - found, 256)),
             target=networks[0].class_names()[1],
             area=list(found.shape),
             scores={name: outcomes[0][1 + 2 * k : 3 + 2 * k] for k, name in enumerate(titles)},
@@ -210,11 +210,11 @@ class SkipSurgery(LiveWidget):
         pictures = [
             captioned(self.picture, "image", "The image."),
             captioned(self.other, "the other image", "The other image."),
-            captioned(self.label, f"{self.target}: label", f"The label, {self.target} white."),
+            captioned(self.label, f"{self.target}: label", f"The label, {self.target} dark."),
             captioned(
                 self.probability,
                 f"{self.target}: probability",
-                f"Probability of {self.target} with all skips as trained: white is 1.",
+                f"Probability of {self.target} with all skips as trained: black is 1.",
             ),
             captioned(
                 self._wrong,
