@@ -13,7 +13,6 @@ from torch import Tensor
 
 from unet_tutorial._pictures import data_url, png_url, quantize
 from unet_tutorial.blocks import UpSampling, center_crop
-from unet_tutorial.features import stage_features
 from unet_tutorial.inference import _as_image
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.plots import error_overlay
@@ -275,7 +274,7 @@ def treat_skips(
     """
     if model.options["skip"] == "none" and treatments:
         raise ValueError("this network has no skip connection: it was built with skip='none'")
-    strangers = {}
+    strangers: list[Tensor] = []
     for level, (way, _) in treatments.items():
         if not 1 <= level <= model.depth:
             raise ValueError(f"there is no skip at level {level}: levels are 1 to {model.depth}")
@@ -284,13 +283,14 @@ def treat_skips(
         if way == "other":
             if other is None:
                 raise ValueError(f"skip {level} is to carry another image's maps: pass other=")
-            strangers[level] = torch.from_numpy(stage_features(model, other, f"enc{level}"))
+    if any(way == "other" for way, _ in treatments.values()):
+        strangers = _carried(model, np.asarray(other, np.float32))
 
     def treat(level: int, way: str, scale: float) -> Any:
         def hook(module: UpSampling, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             below, carried = inputs
             if way == "other":
-                carried = strangers[level][None].to(carried)
+                carried = strangers[level - 1].to(carried)
             if way == "mean":  # of the part that the joint takes
                 part = center_crop(carried, module.up(below).shape[-2:])
                 carried = part.mean((-2, -1), keepdim=True).expand_as(carried)
@@ -307,6 +307,22 @@ def treat_skips(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _carried(model: UNet, image: np.ndarray) -> list[Tensor]:
+    """Run a network on an image (C, H, W) and return what its skips carry, from the top."""
+    caught: list[Tensor] = []
+    hooks = [
+        down.register_forward_hook(lambda module, inputs, output: caught.append(output[0]))
+        for down in model.contracting
+    ]
+    try:
+        with torch.inference_mode():
+            model(torch.from_numpy(image)[None].to(next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught
 
 
 def _check_alike(network: PageNetwork, first: UNet) -> None:
