@@ -26,7 +26,7 @@ UNetBook.register("skip-surgery", (model, el) => {
   const room = html(
     "div",
     {},
-    skips.map(controls),
+    skips.map((pair) => controls(pair)),
     button("Cut all", every("cut")),
     " ",
     button("As trained", every("own")),
@@ -78,16 +78,16 @@ UNetBook.register("skip-surgery", (model, el) => {
     pixels(get("label"), area),
     pixels(get("probability"), area),
   ]);
+  const treat = (from, k) => [k + 1, { from, scale: from === "cut" ? 0 : get("parts")[k] / 100 }];
+  const treated = () => Object.fromEntries(get("ways").map(treat));
   let kept; // the network that has seen the other image
   const ask = host.newest(async ([image, other]) => {
     const name = get("network");
     await host.wake();
     if (kept !== name) await host.run({ image: other, height, width, keep: true });
     kept = name;
-    const parts = get("parts");
-    const treat = (from, k) => [k + 1, { from, scale: from === "cut" ? 0 : parts[k] / 100 }];
-    const treated = Object.fromEntries(get("ways").map(treat));
-    const { probabilities } = await host.run({ image, height, width, skips: treated });
+    // In one expression: the minifier moves destructurings before the constants that they use.
+    const { probabilities } = await host.run({ image, height, width, skips: treated() });
     spoken.say(show(probabilities.subarray(0, area[0] * area[1])));
   });
 
@@ -129,7 +129,7 @@ UNetBook.register("skip-surgery", (model, el) => {
   const names = ["network", "ways", "parts"];
   const ends = [
     follow(model, names, UNetBook.onFrame(draw)),
-    follow(model, names, () => ready.then(ask).catch((e) => console.log(e.stack))), // the status says why it cannot run
+    follow(model, names, () => ready.then(ask).catch(() => {})), // the status says why it cannot run
     host.close,
   ];
   return () => ends.forEach((end) => end());
