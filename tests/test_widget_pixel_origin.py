@@ -221,7 +221,7 @@ def test_the_page_measures_what_torch_measures(
     for name, influence in twin.items():
         mine = np.reshape(found["maps"][name], influence.shape)
         np.testing.assert_allclose(mine, influence, rtol=0, atol=1e-4 * influence.max())
-        assert influence.max() > 0
+    assert twin["out"].max() > 0
     widget.found = found
     assert told == [list(row) for row in widget.rows()]
     assert page.complaints == []
@@ -243,7 +243,7 @@ def test_the_stored_example_stands_before_anything_is_loaded(
 
 def test_click_keys_and_stages(open_widget: OpenWidget, widget: PixelOrigin) -> None:
     page = open_widget(widget)
-    page.get_by_label("patch", exact=True).select_option("16")
+    page.get_by_label("patch", exact=True).select_option("8")
     box = page.locator(f"{LIVE} canvas").first.bounding_box()
     page.locator(f"{LIVE} canvas").first.click(
         position={"x": box["width"] * 10.5 / SIDE, "y": box["height"] * 50.5 / SIDE}
@@ -260,10 +260,11 @@ def test_click_keys_and_stages(open_widget: OpenWidget, widget: PixelOrigin) -> 
     assert page.locator(f"{LIVE} caption").inner_text() == "row 49, column 11"
     assert "…" not in page.locator(f"{LIVE} tbody").inner_text()
     label = page.locator(f"{LIVE} canvas").nth(1).get_attribute("aria-label")
-    assert label.startswith("Influence of patches of 16: stage bottleneck")
+    assert label.startswith("Influence of patches of 8: stage bottleneck")
     assert page.complaints == []
 
 
+@pytest.mark.alone
 def test_a_sweep_can_be_stopped_and_leaves_the_page_awake(
     open_widget: OpenWidget, image: np.ndarray
 ) -> None:

@@ -280,9 +280,8 @@ def treat_skips(
             raise ValueError(f"there is no skip at level {level}: levels are 1 to {model.depth}")
         if way not in WAYS:
             raise ValueError(f"a skip can be one of {', '.join(WAYS)}, not {way!r}")
-        if way == "other":
-            if other is None:
-                raise ValueError(f"skip {level} is to carry another image's maps: pass other=")
+        if way == "other" and other is None:
+            raise ValueError(f"skip {level} is to carry another image's maps: pass other=")
     if any(way == "other" for way, _ in treatments.values()):
         strangers = _carried(model, np.asarray(other, np.float32))
 
