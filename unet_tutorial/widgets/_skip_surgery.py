@@ -13,7 +13,6 @@ from torch import Tensor
 
 from unet_tutorial._pictures import data_url, png_url, quantize
 from unet_tutorial.blocks import UpSampling, center_crop
-from unet_tutorial.features import stage_features
 from unet_tutorial.inference import _as_image
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.plots import error_overlay
@@ -56,9 +55,9 @@ class SkipSurgery(LiveWidget):
     middle : str
         The part of the image that the answer covers.
     label : str
-        The true mask of that part, white where the class is that is looked for.
+        The true mask of that part, dark where the class is that is looked for.
     probability : str
-        The stored example: what the untreated network answers, 8-bit.
+        The stored example: what the untreated network answers, 8-bit, dark where it is sure.
     target : str
         Name of the class that is looked for.
     area : list of int
@@ -170,8 +169,8 @@ class SkipSurgery(LiveWidget):
             parts=[100] * first.depth,
             other=picture_url(stranger),
             middle=picture_url(_center(example, found.shape)),
-            label=png_url(quantize(truth, 2)),
-            probability=png_url(quantize(found, 256)),
+            label=png_url(quantize(1 - truth, 2)),
+            probability=png_url(quantize(1 - found, 256)),
             target=networks[0].class_names()[1],
             area=list(found.shape),
             scores={name: outcomes[0][1 + 2 * k : 3 + 2 * k] for k, name in enumerate(titles)},
@@ -210,11 +209,11 @@ class SkipSurgery(LiveWidget):
         pictures = [
             captioned(self.picture, "image", "The image."),
             captioned(self.other, "the other image", "The other image."),
-            captioned(self.label, f"{self.target}: label", f"The label, {self.target} white."),
+            captioned(self.label, f"{self.target}: label", f"The label, {self.target} dark."),
             captioned(
                 self.probability,
                 f"{self.target}: probability",
-                f"Probability of {self.target} with all skips as trained: white is 1.",
+                f"Probability of {self.target} with all skips as trained: black is 1.",
             ),
             captioned(
                 self._wrong,
@@ -275,7 +274,7 @@ def treat_skips(
     """
     if model.options["skip"] == "none" and treatments:
         raise ValueError("this network has no skip connection: it was built with skip='none'")
-    strangers = {}
+    strangers: list[Tensor] = []
     for level, (way, _) in treatments.items():
         if not 1 <= level <= model.depth:
             raise ValueError(f"there is no skip at level {level}: levels are 1 to {model.depth}")
@@ -284,13 +283,14 @@ def treat_skips(
         if way == "other":
             if other is None:
                 raise ValueError(f"skip {level} is to carry another image's maps: pass other=")
-            strangers[level] = torch.from_numpy(stage_features(model, other, f"enc{level}"))
+    if any(way == "other" for way, _ in treatments.values()):
+        strangers = _carried(model, np.asarray(other, np.float32))
 
     def treat(level: int, way: str, scale: float) -> Any:
         def hook(module: UpSampling, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             below, carried = inputs
             if way == "other":
-                carried = strangers[level][None].to(carried)
+                carried = strangers[level - 1].to(carried)
             if way == "mean":  # of the part that the joint takes
                 part = center_crop(carried, module.up(below).shape[-2:])
                 carried = part.mean((-2, -1), keepdim=True).expand_as(carried)
@@ -307,6 +307,22 @@ def treat_skips(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _carried(model: UNet, image: np.ndarray) -> list[Tensor]:
+    """Run a network on an image (C, H, W) and return what its skips carry, from the top."""
+    caught: list[Tensor] = []
+    hooks = [
+        down.register_forward_hook(lambda module, inputs, output: caught.append(output[0]))
+        for down in model.contracting
+    ]
+    try:
+        with torch.inference_mode():
+            model(torch.from_numpy(image)[None].to(next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught
 
 
 def _check_alike(network: PageNetwork, first: UNet) -> None:

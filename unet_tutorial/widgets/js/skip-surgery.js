@@ -42,15 +42,16 @@ UNetBook.register("skip-surgery", (model, el) => {
   const [scores, about] = [html("div"), html("p")];
 
   let label;
+  // Light is the probability of the background, dark that of what is looked for.
   const show = (values) => {
     const [tall, broad] = area;
     const map = { values, height: tall, width: broad, range: [0, 1] };
-    paintMap(chance, map, (value) => [255 * value, 255 * value, 255 * value]);
+    paintMap(chance, map, (value) => Array(3).fill(255 * value));
     [wrong.height, wrong.width] = area;
     const context = wrong.getContext("2d");
     let [both, errors] = [0, 0];
     values.forEach((value, k) => {
-      const [found, real] = [value > 0.5, label[k] > 0.5];
+      const [found, real] = [value < 0.5, label[k] < 0.5];
       if (found && real) both += 2;
       if (found === real) return;
       errors++;
@@ -87,7 +88,7 @@ UNetBook.register("skip-surgery", (model, el) => {
     const treat = (from, k) => [k + 1, { from, scale: from === "cut" ? 0 : parts[k] / 100 }];
     const treated = Object.fromEntries(get("ways").map(treat));
     const { probabilities } = await host.run({ image, height, width, skips: treated });
-    spoken.say(show(probabilities.subarray(area[0] * area[1])));
+    spoken.say(show(probabilities.subarray(0, area[0] * area[1])));
   });
 
   const draw = () => {
@@ -103,7 +104,7 @@ UNetBook.register("skip-surgery", (model, el) => {
     const { words } = networks.find((one) => one.name === name);
     about.textContent = room.hidden ? `It has no skips to cut. ${words}` : words;
   };
-  chance.ariaLabel = `Probability of ${target}, white is 1`;
+  chance.ariaLabel = `Probability of ${target}, black is 1`;
   el.append(
     networks.length > 1 ? controls(which) : "",
     room,
@@ -128,7 +129,7 @@ UNetBook.register("skip-surgery", (model, el) => {
   const names = ["network", "ways", "parts"];
   const ends = [
     follow(model, names, UNetBook.onFrame(draw)),
-    follow(model, names, () => ready.then(ask).catch(() => {})), // the status says why it cannot run
+    follow(model, names, () => ready.then(ask).catch((e) => console.log(e.stack))), // the status says why it cannot run
     host.close,
   ];
   return () => ends.forEach((end) => end());
