@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -26,6 +27,8 @@ CELLS = [
     "from unet_tutorial.widgets import ShapeExplorer\nexplorer = ShapeExplorer()\nexplorer",
     "print('depth is', explorer.depth)",
     "explorer.set_trait('depth', 2)\nprint('set from Python')",
+    "import numpy as np\nfrom unet_tutorial import UNet\nfrom unet_tutorial.widgets import live\n"
+    "live(UNet(1, 2, base_channels=2, depth=2), np.zeros((64, 64)))",
 ]
 
 
@@ -101,6 +104,13 @@ def test_in_jupyterlab_hand_and_python_move_the_same_network(lab: str, browser: 
     expected = f"{ShapeExplorer(depth=2).trace().parameters:,}"
     live.get_by_text(f"All: {expected}").first.wait_for(timeout=30_000)
     assert slider.input_value() == "2"
+
+    # The kernel hands the weights over, and the network runs in the page.
+    run(3)
+    network = page.locator(".unet-widget-live", has_text="loads at your first touch")
+    network.get_by_label("stage", exact=True).select_option("dec1", timeout=30_000)
+    page.get_by_text("One pass").wait_for(timeout=30_000)
+    page.get_by_text("runs in this page. Nothing leaves it").wait_for()
     page.close()
 
 
@@ -117,6 +127,10 @@ const model = {
   on: (event, f) => { (listeners[event] ??= []).push(f); },
   off: (event, f) => { listeners[event] = (listeners[event] ?? []).filter((g) => g !== f); },
   save_changes: () => sent.push({ ...state }),
+  send: ({ want }) => {
+    const bytes = Uint8Array.from(atob(WEIGHTS[want]), (letter) => letter.charCodeAt());
+    for (const f of listeners["msg:custom"]) f({ network: want }, [new DataView(bytes.buffer)]);
+  },
 };
 const module = await import(URL.createObjectURL(new Blob([MODULE], { type: "text/javascript" })));
 const end = await module.default.render({ model, el: document.querySelector("#output") });
@@ -131,9 +145,11 @@ parent.postMessage("ready", "*");
 
 def frame(widget: Any) -> str:
     """Build an output frame: nothing but the module's own text and a stand-in for the manager."""
-    code = FRAME.replace("STATE", json.dumps(widget.state())).replace(
-        "MODULE", json.dumps(str(widget._esm))
-    )
+    weights = getattr(widget, "weights", {})
+    encoded = {name: base64.b64encode(file).decode() for name, file in weights.items()}
+    code = FRAME.replace("STATE", json.dumps(widget.state()))
+    code = code.replace("WEIGHTS", json.dumps(encoded))
+    code = code.replace("MODULE", json.dumps(str(widget._esm)))
     code = code.replace("</", "<\\/")
     return (
         f"<!doctype html><style>{widget._css}</style><div id=output></div>"
@@ -202,6 +218,16 @@ def test_every_widget_lives_in_such_a_frame(browser: Any, name: str) -> None:
     before, after = widget.state(), told(page, {})[-1]
     changed = {trait for trait in before if after[trait] != before[trait]}
     assert len(changed) >= 1, "the manager was told what the hand did"
+    assert complaints == []
+    page.close()
+
+
+def test_a_network_runs_in_such_a_frame(browser: Any) -> None:
+    page, complaints = show(browser, make("LiveU"))
+    frame = page.frames[1]
+    frame.get_by_label("stage", exact=True).select_option("dec1")
+    frame.get_by_text("One pass").wait_for()
+    assert "runs in this page. Nothing leaves it" in frame.locator("#output").inner_text()
     assert complaints == []
     page.close()
 

@@ -89,6 +89,13 @@ def act(name: str, page: Any) -> None:
     if name == "FeatureMaps":
         page.locator(f"{LIVE} [role=toolbar] button").first.press("ArrowRight")
         return
+    if name == "LiveU":
+        page.get_by_label("map", exact=True).press(
+            "ArrowLeft"
+            if page.get_by_label("map", exact=True).input_value() == "3"
+            else "ArrowRight"
+        )
+        return
     # The playback stands at its end, the steppers at their beginning.
     page.locator(f"{LIVE} input[type=range]").first.press(
         "ArrowRight" if name.endswith("Stepper") or name == "ReceptiveFieldWidget" else "ArrowLeft"

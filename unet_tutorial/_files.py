@@ -34,7 +34,10 @@ def write_whole(path: Path, write: Callable[[Path], Any], *, sync: bool = False)
     ('all', ['a.txt'])
     """
     half = path.with_name(path.name + ".part")
+    half.touch()
+    mode = half.stat().st_mode
     write(half)
+    half.chmod(mode)  # safetensors writes for its owner alone
     if sync:
         with half.open("rb") as written:
             os.fsync(written.fileno())

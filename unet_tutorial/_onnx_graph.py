@@ -45,30 +45,29 @@ def unet_graph(model: UNet, notes: Mapping[str, str]) -> onnx.ModelProto:
     ['Conv', 'Relu', 'Conv', 'Relu', 'MaxPool']
     """
     graph = _Graph()
-    down: Any = model.contracting
-    up: Any = model.expansive
     skips: list[str] = []
+    block: Any  # to a type checker, whatever a list of modules holds may be a tensor
     x = "image"
-    for level, down_sampling in enumerate(down):
+    for level, block in enumerate(model.contracting):
         name = f"contracting.{level}"
-        x = graph.layer(f"{name}.conv.conv_block", down_sampling.conv.conv_block, x)
+        x = graph.layer(f"{name}.conv.conv_block", block.conv.conv_block, x)
         skips.append(x)
-        x = graph.layer(f"{name}.pool", down_sampling.pool, x)
+        x = graph.layer(f"{name}.pool", block.pool, x)
     x = graph.layer("bottleneck.conv_block", model.bottleneck.conv_block, x)
     crop = 0
-    for number, up_sampling in enumerate(up):
+    for number, block in enumerate(model.expansive):
         name = f"expansive.{number}"
-        x = graph.layer(f"{name}.up", up_sampling.up, x)
+        x = graph.layer(f"{name}.up", block.up, x)
         if model.padding == "valid":
             # Four convolutions below each skip take 8 pixels at half its resolution: 4, 16, 40, 88.
             crop = 2 * crop + (8 if number else 4)
-        if up_sampling.skip != "none":
+        if block.skip != "none":
             skip = graph.crop(f"{name}.crop", skips.pop(), crop)
-            if up_sampling.skip == "concat":
+            if block.skip == "concat":
                 x = graph.add("Concat", [x, skip], f"{name}.skip", axis=1)
             else:
                 x = graph.add("Add", [x, skip], f"{name}.skip")
-        x = graph.layer(f"{name}.conv.conv_block", up_sampling.conv.conv_block, x)
+        x = graph.layer(f"{name}.conv.conv_block", block.conv.conv_block, x)
     graph.layer("out", model.out, x, result="logits")
 
     size = ["height", "width"]

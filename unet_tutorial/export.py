@@ -207,7 +207,7 @@ def read_network(path: str | Path) -> tuple[UNet, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if FORMAT not in metadata:
-                says = f"it says {', '.join(map(repr, metadata)) or 'nothing of itself'}"
+                says = f"it says {', '.join(map(repr, sorted(metadata))) or 'nothing of itself'}"
                 raise NetworkFileError(
                     f"{path} is a safetensors file, but no exported network ({FORMAT!r}): {says}. "
                     "A run folder becomes one with `unet-tutorial export RUN --to web`"

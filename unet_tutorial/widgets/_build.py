@@ -30,7 +30,7 @@ def webassembly() -> bytes:
         If it does not compile: with the compiler's words.
     """
     options = (
-        "-target wasm32-freestanding -mcpu=generic+simd128 -O3 -nostdlib -g0 "
+        "-target wasm32-freestanding -mcpu=generic+simd128 -O3 -fno-unroll-loops -nostdlib -g0 "
         "-Wl,--no-entry,--import-memory,--strip-all,--export=__heap_base,-z,stack-size=16384"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +48,13 @@ def build(source: Path) -> str:
     import minify
 
     kind = {".js": "application/javascript", ".css": "text/css"}[source.suffix]
-    text = str(minify.string(kind, source.read_text(encoding="utf-8"))).strip() + "\n"
+    text = source.read_text(encoding="utf-8")
+    if source.suffix == ".js" and source.name != "core.js":
+        # Within a function even the name of what is shared may be short.
+        text = f"((UNetBook) => {{\n{text}\n}})(UNetBook);"
+    text = str(minify.string(kind, text)).strip()
+    # What follows begins with a parenthesis, and must not be taken for a call of this.
+    text += ";\n" if source.suffix == ".js" else "\n"
     if ENGINE in text:
         from zopfli.zlib import compress  # the same bytes on every machine, unlike zlib's
 

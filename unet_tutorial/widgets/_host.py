@@ -50,7 +50,7 @@ def script(*names: str) -> str:
 
     Examples
     --------
-    >>> "UNetBook.register" in script("core.js")
+    >>> "const UNetBook" in script("core.js")
     True
     """
     folder = resources.files("unet_tutorial.widgets") / "built"

@@ -116,7 +116,7 @@ class PageNetwork:
             "title": self.about.get("title", "your network"),
             "bytes": len(self.weights),
             "site": self.name in list_networks(),
-            "words": self.about.get("words", ""),
+            "words": f"{self.about.get('words', '')} {self.about.get('terms', '')}".strip(),
             "even": bool(self.about.get("even_brightness")),
         }
 

@@ -13,6 +13,7 @@
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("clang loop unroll(full)") // the rest stays small: -fno-unroll-loops
 
 INLINE int row(int width) { return ((width + 7) & ~7) + 8; }
 INLINE int plane(int height, int width) { return (height + 2) * row(width); }
@@ -35,12 +36,16 @@ INLINE void sum(const float *from, int step, int line, const float *weights, int
                 int wide, v128_t sums[4][2]) {
   for (int c = 0; c < channels; c++, from += step)
     for (int dy = 0; dy < taps; dy++)
+      UNROLL
       for (int dx = 0; dx < taps; dx++, weights += 4) {
         const float *at = from + dy * line + dx;
         v128_t seen[2];
+        UNROLL
         for (int k = 0; k < wide; k++) seen[k] = wasm_v128_load(at + 4 * k);
+        UNROLL
         for (int o = 0; o < 4; o++) {
           v128_t weight = wasm_v128_load32_splat(weights + o);
+          UNROLL
           for (int k = 0; k < wide; k++)
             sums[o][k] = wasm_f32x4_add(sums[o][k], wasm_f32x4_mul(seen[k], weight));
         }

@@ -1,12 +1,13 @@
 // A U-Net at work: draw on the image, and all maps of the U, the probabilities and the mask follow.
 
 UNetBook.register("live-u", (model, el) => {
-  const { html, put } = UNetBook;
+  const { html, put, choice, slider, button, paintMap, planes, pixels, follow } = UNetBook;
+  const get = (name) => model.get(name);
   const host = UNetBook.live(model);
   const spoken = UNetBook.speaker();
-  const classes = model.get("classes");
-  const networks = model.get("networks");
-  const entry = () => networks.find(({ name }) => name === model.get("network"));
+  const classes = get("classes");
+  const networks = get("networks");
+  const entry = () => networks.find(({ name }) => name === get("network"));
   const SIDE = 256; // pixels of a picture that is taken
   const ARROWS = {
     "": "the image itself",
@@ -19,14 +20,15 @@ UNetBook.register("live-u", (model, el) => {
 
   // --- the image: a part of the source, more or less contrast, noise, and what was drawn
 
-  let source; // { planes, height, width, channels }
-  let side = model.get("side");
+  let source; // { values, height, width, channels }
+  let side = get("side");
   let [drawn, ink, noise] = [];
   let [contrast, grain] = [1, 0];
   const area = () => {
     const [tall, broad] = [Math.min(side, source.height), Math.min(side, source.width)];
     return { tall, broad, top: (source.height - tall) >> 1, left: (source.width - broad) >> 1 };
   };
+  const tone = (values, part) => values.slice().sort()[Math.floor(part * (values.length - 1))];
   const wipe = () => {
     const { tall, broad } = area();
     drawn = new Uint8Array(tall * broad);
@@ -42,7 +44,7 @@ UNetBook.register("live-u", (model, el) => {
       for (let y = 0; y < tall; y++)
         for (let x = 0; x < broad; x++) {
           const k = y * broad + x;
-          const from = source.planes[(c * source.height + y + top) * source.width + x + left];
+          const from = source.values[(c * source.height + y + top) * source.width + x + left];
           const seen = 0.5 + contrast * (from - 0.5) + grain * noise[k];
           image[c * tall * broad + k] = drawn[k] ? ink[k] : Math.min(Math.max(seen, 0), 1);
         }
@@ -87,26 +89,26 @@ UNetBook.register("live-u", (model, el) => {
     model.set("stage", stage);
     put(model, "channel", channel);
   };
-  const stages = model.get("stages").map(({ name, shape: [channels, ...size], columns, rows, sheet }) => ({
+  const stages = get("stages").map(({ name, shape: [channels, ...size], columns, rows, sheet }) => ({
     name,
     ...UNetBook.sheet({ name, channels, size, columns, rows, stored: sheet, shown: () => draw() }, pick),
   }));
   const named = Object.fromEntries(stages.map((stage) => [stage.name, stage]));
 
   const showAnswer = ({ probabilities, classes: found, height, width }) => {
-    const shown = model.get("shown");
+    const shown = get("shown");
     const values = probabilities.subarray(shown * height * width, (shown + 1) * height * width);
     const gray = (value) => Array(3).fill(255 - 255 * value); // dark, as membranes are
-    UNetBook.paintMap(chance, { values, height, width, range: [0, 1] }, gray);
+    paintMap(chance, { values, height, width, range: [0, 1] }, gray);
     const where = Float32Array.from(found, (index) => Number(index === shown));
-    UNetBook.paintMap(mask, { values: where, height, width, range: [0, 1] }, gray);
+    paintMap(mask, { values: where, height, width, range: [0, 1] }, gray);
     const part = where.reduce((sum, value) => sum + value, 0) / where.length;
     const words = `${classes[shown]}: ${(100 * part).toFixed(1)}% of the pixels`;
     label(words);
     return words;
   };
   const label = (words) => {
-    const name = classes[model.get("shown")];
+    const name = classes[get("shown")];
     chance.ariaLabel = `Probability of ${name}, black is 1. ${words}`;
     mask.ariaLabel = `Mask: black where ${name} is the most probable class. ${words}`;
     heads[1].textContent = `${name}: probability`;
@@ -115,11 +117,10 @@ UNetBook.register("live-u", (model, el) => {
 
   const number = (value) => Number(value.toPrecision(3)).toString();
   const showMap = (map) => {
-    UNetBook.paintMap(large, map);
+    paintMap(large, map);
     const [low, high] = map.range;
-    const { stage, channel } = { stage: model.get("stage"), channel: model.get("channel") };
     const words = `${map.height}×${map.width} values from ${number(low)} to ${number(high)}`;
-    title.textContent = `${stage}, map ${channel}`;
+    title.textContent = `${get("stage")}, map ${get("channel")}`;
     about.textContent = `${words}, dark violet to yellow.`;
     const parts = map.sources.map(({ name, channel, share }) =>
       share === undefined ? `${name} ${channel}` : `${name} ${channel} (${Math.round(100 * share)}%)`,
@@ -140,7 +141,7 @@ UNetBook.register("live-u", (model, el) => {
       return;
     }
     const given = compose();
-    const open = { name: model.get("stage"), channel: model.get("channel") };
+    const open = { name: get("stage"), channel: get("channel") };
     const result = await host.run({ ...given, sheets: stages.map(({ name }) => name), open });
     for (const one of result.sheets) named[one.name].paint(one);
     const words = showAnswer(result);
@@ -157,7 +158,7 @@ UNetBook.register("live-u", (model, el) => {
     const all = await host.call("list");
     maps.input.replaceChildren(...all.map(({ name }) => html("option", { value: name }, name)));
     for (const { name, channels } of all) counts[name] = channels;
-    maps.set(model.get("stage"));
+    maps.set(get("stage"));
   };
 
   // --- drawing
@@ -227,7 +228,7 @@ UNetBook.register("live-u", (model, el) => {
     const { width, height } = bitmap;
     const short = Math.min(width, height);
     if (short < 16) throw `${height}×${width} pixels are too few; take at least 16×16`;
-    const least = model.get("sizes")[0];
+    const least = get("sizes")[0];
     const scale = fitting.input.value === "all" ? SIDE / short : Math.max(1, least / short);
     const size = Math.min(SIDE, Math.round(short * scale));
     const taken = Math.round(size / scale);
@@ -243,14 +244,14 @@ UNetBook.register("live-u", (model, el) => {
     if (channels === 1)
       for (let k = 0; k < data.length; k += 4)
         data[k] = 0.299 * data[k] + 0.587 * data[k + 1] + 0.114 * data[k + 2];
-    const planes = UNetBook.planes(data, channels);
+    const values = planes(data, channels);
     if (entry().even) {
       // As in training: divided by the value that one in a thousand is above.
-      const bright = Math.max(1e-4, planes.slice().sort()[Math.floor(0.999 * (planes.length - 1))]);
-      planes.forEach((value, k) => (planes[k] = value / bright));
+      const bright = Math.max(1e-4, tone(values, 0.999));
+      values.forEach((value, k) => (values[k] = value / bright));
     }
-    source = { planes, height: size, width: size, channels };
-    resize(Math.max(...model.get("sizes").filter((one) => one <= Math.min(size, side)), least));
+    source = { values, height: size, width: size, channels };
+    resize(Math.max(...get("sizes").filter((one) => one <= Math.min(size, side)), least));
     const now = size === taken ? "" : `, ${scale < 1 ? "shrunk" : "enlarged"} to ${size}×${size}`;
     return `the middle ${taken}×${taken} of ${height}×${width} pixels${now}. It stays in this page.`;
   };
@@ -287,47 +288,47 @@ UNetBook.register("live-u", (model, el) => {
     react(value);
     if (source) update();
   };
-  const tools = UNetBook.choice("pen", {
+  const tools = choice("pen", {
     options: { dark: "dark, like a membrane", light: "light, like a cell", undo: "takes drawing back" },
     value: tool,
     change: (value) => (tool = value),
   });
-  const width = UNetBook.slider("width", { min: 1, max: 8, value: brush, show: (r) => `${2 * r + 1} px`, change: (r) => (brush = r) });
-  const contrasts = UNetBook.slider("contrast", { min: 0, max: 200, step: 10, value: 100, show: (v) => `${v}%`, change: touch((v) => (contrast = v / 100)) });
-  const noises = UNetBook.slider("noise", { min: 0, max: 30, value: 0, show: (v) => `${v}%`, change: touch((v) => (grain = v / 100)) });
-  const sizes = UNetBook.choice("pixels", {
-    options: Object.fromEntries(model.get("sizes").map((one) => [one, `${one}×${one}`])),
+  const width = slider("width", { min: 1, max: 8, value: brush, show: (r) => `${2 * r + 1} px`, change: (r) => (brush = r) });
+  const contrasts = slider("contrast", { min: 0, max: 200, step: 10, value: 100, show: (v) => `${v}%`, change: touch((v) => (contrast = v / 100)) });
+  const noises = slider("noise", { min: 0, max: 30, value: 0, show: (v) => `${v}%`, change: touch((v) => (grain = v / 100)) });
+  const sizes = choice("pixels", {
+    options: Object.fromEntries(get("sizes").map((one) => [one, `${one}×${one}`])),
     value: side,
     change: touch((value) => resize(Number(value))),
   });
-  const fitting = UNetBook.choice("of your picture", {
+  const fitting = choice("of your picture", {
     options: { middle: "the middle, pixel by pixel", all: "all of it, shrunk" },
     value: "middle",
     change: () => take(chosen),
   });
-  const which = UNetBook.choice("network", {
+  const which = choice("network", {
     options: Object.fromEntries(networks.map(({ name, title }) => [name, title])),
-    value: model.get("network"),
+    value: get("network"),
     change: (name) => put(model, "network", name),
   });
-  const kinds = UNetBook.choice("class", {
+  const kinds = choice("class", {
     options: Object.fromEntries(classes.map((name, k) => [k, name])),
-    value: model.get("shown"),
+    value: get("shown"),
     change: (value) => put(model, "shown", Number(value)),
   });
-  const counts = Object.fromEntries(model.get("stages").map(({ name, shape }) => [name, shape[0]]));
-  const maps = UNetBook.choice("stage", {
+  const counts = Object.fromEntries(get("stages").map(({ name, shape }) => [name, shape[0]]));
+  const maps = choice("stage", {
     options: Object.fromEntries(stages.map(({ name }) => [name, name])),
-    value: model.get("stage"),
-    change: (name) => pick(name, Math.min(model.get("channel"), counts[name] - 1)),
+    value: get("stage"),
+    change: (name) => pick(name, Math.min(get("channel"), counts[name] - 1)),
   });
-  const channels = UNetBook.slider("map", {
+  const channels = slider("map", {
     min: 0,
-    max: counts[model.get("stage")] - 1,
-    value: model.get("channel"),
+    max: counts[get("stage")] - 1,
+    value: get("channel"),
     change: (value) => put(model, "channel", value),
   });
-  const again = UNetBook.button("Begin again", async () => {
+  const again = button("Begin again", async () => {
     chosen = undefined;
     note.textContent = "";
     [contrast, grain] = [1, 0];
@@ -336,10 +337,11 @@ UNetBook.register("live-u", (model, el) => {
     await restore();
     update();
   });
-  const own = UNetBook.button("Your own picture …", () => file.click());
+  const own = button("Your own picture …", () => file.click());
 
   // --- putting it together
 
+  const controls = (...all) => html("div", { class: "unet-controls" }, all);
   const heads = ["image", "", ""].map((words) => html("span", {}, words));
   const pane = (head, ...content) => html("div", { style: "min-width:0" }, head, content);
   const arrow = (color, words) =>
@@ -353,7 +355,7 @@ UNetBook.register("live-u", (model, el) => {
     "div",
     {
       style:
-        "align-items:center;display:grid;gap:0.4rem;margin-top:0.75rem;" +
+        "align-items:center;display:grid;gap:0.4rem;margin:0.75rem 0;" +
         "grid-template-columns:minmax(0,1fr) auto minmax(0,1fr)",
     },
     stages.map(({ name, element }) => {
@@ -378,14 +380,14 @@ UNetBook.register("live-u", (model, el) => {
       if (event === "drop") take(dragged.dataTransfer.files[0]);
     });
   el.append(
-    html("div", { class: "unet-controls" }, networks.length > 1 ? which : null, tools, width, contrasts, noises, sizes, classes.length > 2 ? kinds : null),
-    html("div", { class: "unet-controls" }, own, file, fitting, again),
+    controls(networks.length > 1 ? which : null, tools, width, contrasts, noises, sizes, classes.length > 2 ? kinds : null),
+    controls(own, file, fitting, again),
     drop,
     host.status,
     html("p", {}, clock),
     note,
     u,
-    html("div", { class: "unet-controls", style: "margin-top:0.75rem" }, maps, channels),
+    controls(maps, channels),
     html(
       "div",
       { class: "unet-details", style: "display:flex;flex-wrap:wrap;gap:1rem" },
@@ -397,13 +399,13 @@ UNetBook.register("live-u", (model, el) => {
   );
 
   const draw = () => {
-    const [stage, channel] = [model.get("stage"), model.get("channel")];
+    const [stage, channel] = [get("stage"), get("channel")];
     for (const one of stages) one.mark(one.name === stage ? channel : undefined);
     if (!host.awake) named[stage].tile(channel, large);
     maps.set(stage);
     channels.input.max = counts[stage] - 1;
     channels.set(channel);
-    which.set(model.get("network"));
+    which.set(get("network"));
     const { title: name, words } = entry();
     quality.textContent = `Network: ${name}. ${words}`;
   };
@@ -415,28 +417,27 @@ UNetBook.register("live-u", (model, el) => {
     canvas.getContext("2d").drawImage(img, 0, 0);
   };
   const restore = async () => {
-    const [height, width] = model.get("size");
-    const channels = model.get("colors");
-    const planes = await UNetBook.pixels(model.get("picture"), [height, width], channels);
-    source = { planes, height, width, channels };
-    resize(model.get("side"));
+    const [height, width] = get("size");
+    const channels = get("colors");
+    const values = await pixels(get("picture"), [height, width], channels);
+    source = { values, height, width, channels };
+    resize(get("side"));
     // Ink as dark and as light as this image has it.
-    const sorted = Float32Array.from(planes).sort();
-    tones = [0.03, 0.8].map((part) => sorted[Math.floor(part * (sorted.length - 1))]);
+    tones = [0.03, 0.8].map((part) => tone(values, part));
     paintImage(compose());
   };
   let tones;
   const ready = restore();
-  still(chance, model.get("probability"));
-  still(mask, model.get("mask"));
+  still(chance, get("probability"));
+  still(mask, get("mask"));
   label("stored example");
-  title.textContent = `${model.get("stage")}, map ${model.get("channel")}`;
+  title.textContent = `${get("stage")}, map ${get("channel")}`;
   about.textContent = "Touch a map, or draw on the image: the network begins to run.";
   large.ariaLabel = about.textContent;
   draw();
   const frame = UNetBook.onFrame(draw);
-  const stopFrame = UNetBook.follow(model, ["stage", "channel", "network", "shown"], frame);
-  const stopAsk = UNetBook.follow(model, ["stage", "channel", "network", "shown"], () => ready.then(() => ask({ wanted: true })));
+  const stopFrame = follow(model, ["stage", "channel", "network", "shown"], frame);
+  const stopAsk = follow(model, ["stage", "channel", "network", "shown"], () => ready.then(() => ask({ wanted: true })));
   return () => {
     stopFrame();
     stopAsk();

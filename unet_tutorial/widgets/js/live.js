@@ -117,7 +117,7 @@ UNetBook.live = (model) => {
 
   const rouse = async (name) => {
     const { title, bytes, site } = entry(name);
-    say(`Loading the engine and ${title}, ${megabytes(bytes)} …`, -1);
+    say(`Loading the engine and the network, ${megabytes(bytes)} …`, -1);
     if (!ask) ask = await start();
     if (loaded !== name) {
       if (!UNetBook.networks[name]) {
@@ -128,7 +128,7 @@ UNetBook.live = (model) => {
       about = await ask("load", UNetBook.networks[name]);
       loaded = name;
     }
-    say(`${title} runs in this page${worker ? "" : ", without a worker"}. Nothing leaves it.`);
+    say(`Runs in this page${worker ? "" : ", without a worker"}: ${title}. Nothing leaves it.`);
     return about;
   };
 
@@ -175,8 +175,8 @@ UNetBook.live = (model) => {
     };
   };
 
-  const { title, bytes } = entry(model.get("network"));
-  say(`Stored example. ${title} loads at your first touch: ${megabytes(bytes)}.`);
+  const { bytes } = entry(model.get("network"));
+  say(`Stored example. The network loads at your first touch: ${megabytes(bytes)}.`);
   return host;
 };
 
