@@ -25,10 +25,12 @@ from unet_tutorial.widgets import (
     ElasticPlayground,
     FeatureMaps,
     LiveU,
+    PixelOrigin,
     PoolingStepper,
     ReceptiveFieldWidget,
     ShapeExplorer,
     SkipComparison,
+    SkipSurgery,
     TilePlanner,
     TrainingPlayback,
     TransposedStepper,
@@ -42,10 +44,12 @@ NAMES = [
     "ElasticPlayground",
     "FeatureMaps",
     "LiveU",
+    "PixelOrigin",
     "PoolingStepper",
     "ReceptiveFieldWidget",
     "ShapeExplorer",
     "SkipComparison",
+    "SkipSurgery",
     "TilePlanner",
     "TrainingPlayback",
     "TransposedStepper",
@@ -78,6 +82,10 @@ def make(name: str) -> BookWidget:
         return FeatureMaps.of(model, image)
     if name == "LiveU":
         return LiveU.of(model, image)
+    if name == "PixelOrigin":
+        return PixelOrigin.of(model, image[:, :64, :64])
+    if name == "SkipSurgery":
+        return SkipSurgery.of(model, image, label, data.validation.images[1])
     if name == "ReceptiveFieldWidget":
         return ReceptiveFieldWidget.of(model, image)
     config = TrainingConfig(steps=12, batch_size=1, crop_size=32, snapshot_every=1)
