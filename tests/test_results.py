@@ -32,6 +32,13 @@ def test_groups_get_mean_spread_and_number() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "cell"), [(0, "0.000"), (3.4e-07, "3e-07"), (0.0006, "0.001"), (0.0123, "0.012")]
+)
+def test_a_small_value_is_not_nothing(value: float, cell: str) -> None:
+    assert table_of_means([{"net": "a", "error": value}], ["net"], ["error"])[1][1] == cell
+
+
+@pytest.mark.parametrize(
     ("by", "values", "where", "said"),
     [
         (["network"], ["error"], None, "no row of 4 has network; columns: averaged, error, net"),

@@ -40,7 +40,7 @@ def _errors(first_to_say: Callable[[str], bool] = lambda said: True) -> Iterator
         yield
     except (ChapterError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         # What a keyword is in Python is an option here.
-        said = re.sub(r"\b(mask_values|validation)=(['\"]?)(\w+)\2", _as_option, str(error))
+        said = re.sub(r"\b(mask_values|validation|to)=(['\"]?)(\w+)\2", _as_option, str(error))
         if first_to_say(said):
             typer.secho(f"error: {said}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from None
@@ -334,6 +334,31 @@ def predict_command(
             typer.secho(f"error: {problem}", fg=typer.colors.RED, err=True)
         if problems:
             raise typer.Exit(1)
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[Path, typer.Argument(help="What unet-tutorial train wrote.")],
+    *,
+    to: Annotated[
+        str, typer.Option(metavar="web|onnx", help="For a page without a kernel, or as ONNX.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File; by default network.safetensors or network.onnx in RUN."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a trained network for another place: one file, ready for use.
+
+    Examples: unet-tutorial export runs/nuclei --to web
+
+    unet-tutorial export runs/nuclei --to onnx --out nuclei.onnx
+    """
+    from unet_tutorial.export import export_run
+
+    with _errors():
+        export_run(run, to, out, overwrite=overwrite, report=typer.echo)
 
 
 @data_app.command("check")

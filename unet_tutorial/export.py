@@ -24,6 +24,7 @@ from unet_tutorial.unet import UNet, fits
 __all__ = [
     "EXPORTS",
     "NetworkFileError",
+    "describe_input",
     "export_run",
     "fold_batch_norm",
     "list_networks",
@@ -254,16 +255,15 @@ def load_network(name: str | Path) -> tuple[UNet, dict[str, Any]]:
     ...
     ValueError: there is no network 'mona-lisa'; ...
     """
-    path = Path(name)
+    path, known = Path(name), list_networks()
+    if str(name) in known:
+        return read_network(NETWORKS / f"{name}.safetensors")
     if path.suffix or len(path.parts) != 1:
         return read_network(path)
-    known = list_networks()
-    if str(name) not in known:
-        raise ValueError(
-            f"there is no network {str(name)!r}; there are {', '.join(known) or 'none'}. A file of "
-            f"your own needs its ending: {name}.safetensors"
-        )
-    return read_network(NETWORKS / f"{name}.safetensors")
+    raise ValueError(
+        f"there is no network {str(name)!r}; there are {', '.join(known) or 'none'}. A file of "
+        f"your own needs its ending: {name}.safetensors"
+    )
 
 
 def list_networks() -> list[str]:

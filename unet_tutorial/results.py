@@ -268,6 +268,8 @@ def _mean(values: Sequence[Any]) -> str:
     if any(isinstance(value, str) for value in numbers):
         return ", ".join(sorted(set(map(str, numbers))))
     mean = float(np.mean(numbers))
+    if 0 < abs(mean) < 0.0005 and len(numbers) == 1:  # three digits would make it nothing
+        return f"{mean:.0e}"
     digits = 0 if abs(mean) >= 100 else 1 if abs(mean) >= 10 else 2 if abs(mean) >= 1 else 3
     if len(numbers) == 1:
         return f"{mean:.{digits}f}"
