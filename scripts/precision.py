@@ -85,7 +85,7 @@ class Slices(quantization.CalibrationDataReader):
     def __init__(self, images: Sequence[np.ndarray]) -> None:
         self._left = iter(images)
 
-    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
+    def get_next(self) -> dict[str, np.ndarray] | None:
         """Give the next one, None at the end."""
         image = next(self._left, None)
         return None if image is None else {"image": image[None]}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,18 @@ from unet_tutorial.chapters import build_site
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = bool(os.environ.get("CI"))
+
+
+def load_script(name: str) -> Any:
+    """Import a script of the repository."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
 
 MakeBook = Callable[..., Path]
 
@@ -136,7 +150,7 @@ OpenWidget = Callable[..., Any]
 @pytest.fixture
 def open_widget(browser: Any, tmp_path: Path) -> Iterator[OpenWidget]:
     """Open a widget as a page from disk: no server, no kernel, no other host."""
-    from unet_tutorial.widgets import site_script, style
+    from unet_tutorial.widgets import site_script, style, write_site
 
     contexts = []
 
@@ -148,11 +162,18 @@ def open_widget(browser: Any, tmp_path: Path) -> Iterator[OpenWidget]:
         script: bool = True,
         motion: str = "reduce",
         hash: str = "",
+        init: str = "",
+        policy: str = "",
+        address: str = "",
     ) -> Any:
         file = tmp_path / "widget.html"
+        if hasattr(widget, "networks") and hasattr(widget, "weights"):
+            # As if they were the book's own: the files lie beside the page.
+            widget.networks = [{**entry, "site": True} for entry in widget.networks]
+            write_site(tmp_path, widget.weights)
         file.write_text(
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>widget</title>'
-            '<meta name="viewport" content="width=device-width"><style>'
+            f'{policy}<meta name="viewport" content="width=device-width"><style>'
             f":root {{ color-scheme: light dark }} body {{ margin: 0.5rem }} {style()}"
             "</style></head>"
             f"<body><main><h1>widget</h1>{widget.static_html()}</main>"
@@ -167,6 +188,8 @@ def open_widget(browser: Any, tmp_path: Path) -> Iterator[OpenWidget]:
         )
         contexts.append(context)
         page = context.new_page()
+        if init:
+            page.add_init_script(init)
         page.set_default_timeout(10_000)
         page.complaints = []
         page.on("console", lambda message: page.complaints.append(message.text))
@@ -179,7 +202,7 @@ def open_widget(browser: Any, tmp_path: Path) -> Iterator[OpenWidget]:
                 else None
             ),
         )
-        page.goto(file.as_uri() + hash)
+        page.goto((address or file.as_uri()) + hash)
         return page
 
     yield open_page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import load_script
 
 from unet_tutorial import UNet, board
 from unet_tutorial.board import RUNGS, VARIANTS, measure, membrane_maps, otsu_membrane, show_board
@@ -21,16 +20,6 @@ from unet_tutorial.lesson import PROFILES, setup
 from unet_tutorial.metrics import Scores, grid_error, pixel_error, rim_error
 from unet_tutorial.results import read_results, write_results
 from unet_tutorial.shapes import receptive_field
-
-
-def script(name: str) -> Any:
-    """Import a script of the repository."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +111,7 @@ def test_rungs_differ_in_what_their_names_say(smoke: Any) -> None:
 @pytest.mark.parametrize(("name", "column"), [("board", "rung"), ("depths", "depth")])
 def test_scripts_write_what_the_chapters_read(name: str, column: str, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    script(name).main(out=out, profile="smoke", dataset=["membranes"], seeds=1)
+    load_script(name).main(out=out, profile="smoke", dataset=["membranes"], seeds=1)
     fresh, stored = json.loads(out.read_text()), read_results(name)
     assert set(fresh) == set(stored)
     assert set(fresh["settings"]) == set(stored["settings"])
@@ -134,7 +123,7 @@ def test_scripts_write_what_the_chapters_read(name: str, column: str, tmp_path: 
 
 def test_the_isbi_script_writes_what_is_stored(tmp_path: Path) -> None:
     out = tmp_path / "isbi.json"
-    script("isbi").main(out=out, profile="smoke", dataset="membranes", seeds=1)
+    load_script("isbi").main(out=out, profile="smoke", dataset="membranes", seeds=1)
     fresh, stored = json.loads(out.read_text()), read_results("isbi")
     assert set(fresh["settings"]) == set(stored["settings"])
     assert [row["averaged"] for row in fresh["rows"]] == [False, True]

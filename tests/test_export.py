@@ -448,7 +448,9 @@ def test_nothing_is_written_over_unless_allowed(run: Path, to: str) -> None:
     assert refused.exit_code == 1
     assert f"error: {file} is there already" in refused.output
     assert file.read_text() == "mine"
-    allowed = call("export", run, "--to", to, "--overwrite")
+    image = run.parent / "image.png"
+    Image.new("L", (40, 32), 90).save(image)
+    allowed = call("export", run, "--to", to, "--overwrite", "--image", image)
     assert allowed.exit_code == 0, allowed.output
     assert file.stat().st_size > 1000
 
@@ -467,9 +469,11 @@ def test_a_run_s_own_files_are_never_written_over(run: Path, name: str) -> None:
 def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     unknown = call("export", run, "--to", "coreml")
     assert unknown.exit_code == 1
-    assert "--to coreml is not known; there are web, onnx" in unknown.output
+    assert "--to coreml is not known; there are web, page, onnx" in unknown.output
     assert "no run folder" in call("export", tmp_path, "--to", "web").output
     assert "is a folder" in call("export", run, "--to", "web", "--out", tmp_path).output
+    assert "say --image FILE" in call("export", run, "--to", "page").output
+    assert not (run / "network.html").exists()
     about = json.loads((run / "run.json").read_text())
     about |= {"status": "interrupted", "steps_done": 1}
     (run / "run.json").write_text(json.dumps(about))

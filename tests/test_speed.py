@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from conftest import load_script
 
 from unet_tutorial import UNet, speed
 from unet_tutorial.datasets import SegmentationData, load
@@ -43,16 +41,6 @@ def data() -> SegmentationData:
 def network() -> UNet:
     torch.manual_seed(0)
     return UNet(1, 2, base_channels=2, depth=2, norm="batch")
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_lowest_rung_is_the_plain_loop_number_for_number(data: SegmentationData) -> None:
@@ -188,7 +176,7 @@ def test_show_ladder_prints_what_was_asked_for(capsys: pytest.CaptureFixture[str
 def test_the_script_says_why_a_rung_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ladder_script = script("ladder")
+    ladder_script = load_script("ladder")
 
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("No working C++ compiler found\nand more")
@@ -209,7 +197,7 @@ def test_the_script_says_why_a_rung_is_missing(
 def test_the_moving_average_follows_the_weights_and_leaves_them_alone(
     data: SegmentationData,
 ) -> None:
-    quality = script("quality")
+    quality = load_script("quality")
     alone, followed = network(), network()
     list(islice(plain_loop(alone, data, crop_size=32), 3))
     expected = None

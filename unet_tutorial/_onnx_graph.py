@@ -45,16 +45,18 @@ def unet_graph(model: UNet, notes: Mapping[str, str]) -> onnx.ModelProto:
     ['Conv', 'Relu', 'Conv', 'Relu', 'MaxPool']
     """
     graph = _Graph()
+    down: Any = model.contracting
+    up: Any = model.expansive
     skips: list[str] = []
     x = "image"
-    for level, down_sampling in enumerate(model.contracting):
+    for level, down_sampling in enumerate(down):
         name = f"contracting.{level}"
         x = graph.layer(f"{name}.conv.conv_block", down_sampling.conv.conv_block, x)
         skips.append(x)
         x = graph.layer(f"{name}.pool", down_sampling.pool, x)
     x = graph.layer("bottleneck.conv_block", model.bottleneck.conv_block, x)
     crop = 0
-    for number, up_sampling in enumerate(model.expansive):
+    for number, up_sampling in enumerate(up):
         name = f"expansive.{number}"
         x = graph.layer(f"{name}.up", up_sampling.up, x)
         if model.padding == "valid":

@@ -341,24 +341,31 @@ def export_command(
     run: Annotated[Path, typer.Argument(help="What unet-tutorial train wrote.")],
     *,
     to: Annotated[
-        str, typer.Option(metavar="web|onnx", help="For a page without a kernel, or as ONNX.")
+        str,
+        typer.Option(
+            metavar="web|page|onnx",
+            help="Weights for the book's widgets, a page in one file, or ONNX.",
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="File; by default network.safetensors or network.onnx in RUN."),
+        typer.Option(help="File; by default network.safetensors, .html or .onnx in RUN."),
     ] = None,
+    image: Annotated[Path | None, typer.Option(help="Image that a page begins with.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a trained network for another place: one file, ready for use.
 
     Examples: unet-tutorial export runs/nuclei --to web
 
+    unet-tutorial export runs/nuclei --to page --image new/scan.png --out nuclei.html
+
     unet-tutorial export runs/nuclei --to onnx --out nuclei.onnx
     """
     from unet_tutorial.export import export_run
 
     with _errors():
-        export_run(run, to, out, overwrite=overwrite, report=typer.echo)
+        export_run(run, to, out, image=image, overwrite=overwrite, report=typer.echo)
 
 
 @data_app.command("check")

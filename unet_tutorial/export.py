@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -380,20 +381,34 @@ def describe_input(model: UNet, about: Mapping[str, Any]) -> str:
 # --- a run of one's own -------------------------------------------------------------------------
 
 
-def _to_web(path: Path, run: Run) -> str:
+def _to_web(path: Path, run: Run, image: Path | None) -> str:
     write_network(path, run.model, about=_about(run))
     return f"in half precision; use it: unet_tutorial.export.load_network({str(path)!r})"
 
 
-def _to_onnx(path: Path, run: Run) -> str:
+def _to_onnx(path: Path, run: Run, image: Path | None) -> str:
     write_onnx(path, run.model, about=_about(run))
     return f'use it: onnxruntime.InferenceSession({str(path)!r}).run(None, {{"image": …}})'
 
 
+def _to_page(path: Path, run: Run, image: Path | None) -> str:
+    from unet_tutorial.widgets import LiveU, write_page  # widgets sit on top
+
+    if image is None:
+        raise ValueError("a page begins with an image: say --image FILE, such as one to segment")
+    pixels = run.read(image)[0]
+    with TemporaryDirectory() as folder:
+        network = Path(folder) / "network.safetensors"
+        write_network(network, run.model, about=_about(run))
+        write_page(path, LiveU.of(network, pixels), title=run.about["name"])
+    return "open it in a browser: the network runs in it, and no picture leaves it"
+
+
 # By what `--to` says: the name of the file in the run folder, and what writes it and says how to
 # go on from there.
-EXPORTS: dict[str, tuple[str, Callable[[Path, Run], str]]] = {
+EXPORTS: dict[str, tuple[str, Callable[[Path, Run, Path | None], str]]] = {
     "web": ("network.safetensors", _to_web),
+    "page": ("network.html", _to_page),
     "onnx": ("network.onnx", _to_onnx),
 }
 
@@ -403,6 +418,7 @@ def export_run(
     to: str,
     out: str | Path | None = None,
     *,
+    image: str | Path | None = None,
     overwrite: bool = False,
     report: Callable[[str], Any] = print,
 ) -> Path:
@@ -412,10 +428,14 @@ def export_run(
     ----------
     run_folder : str or Path
         What ``unet-tutorial train`` wrote.
-    to : {"web", "onnx"}
-        ``"web"``: `write_network`, which the book's pages read. ``"onnx"``: `write_onnx`.
+    to : {"web", "page", "onnx"}
+        ``"web"``: `write_network`, which the book's pages read. ``"page"``: a page in one file, in
+        which the network runs, `unet_tutorial.widgets.LiveU`. ``"onnx"``: `write_onnx`.
     out : str or Path, optional
-        The file; by default ``network.safetensors`` or ``network.onnx`` in the run folder.
+        The file; by default ``network.safetensors``, ``network.html`` or ``network.onnx`` in the
+        run folder.
+    image : str or Path, optional
+        The image that a page begins with.
     overwrite : bool
         Whether a file that is there may be replaced; never one of the run's own.
     report : callable
@@ -429,7 +449,7 @@ def export_run(
     Raises
     ------
     ValueError
-        If ``to`` is unknown, or the file is there already.
+        If ``to`` is unknown, the file is there already, or a page has no image to begin with.
     RunError
         If it is no run folder, or its training has not been finished.
     """
@@ -453,7 +473,7 @@ def export_run(
         raise ValueError(
             f"{path} is there already; choose another name, or allow it with --overwrite"
         )
-    after = write(path, run)
+    after = write(path, run, None if image is None else Path(image))
     parameters = sum(weights.numel() for weights in fold_batch_norm(run.model).parameters())
     kilobytes = path.stat().st_size / 1000
     report(f"{path}: {kilobytes:,.0f} kB, {parameters:,} parameters; {after}")

@@ -14,12 +14,12 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from unet_tutorial import results
+from unet_tutorial.export import NETWORKS
 from unet_tutorial.results import list_scripts, machine_name, table_of_means
-from unet_tutorial.widgets import ShapeExplorer, site_script, style
+from unet_tutorial.widgets import SCRIPT, STYLE, ShapeExplorer, write_site
 
 # Of the package, not of these pages: the site is built from a copy of them.
 CHECKOUT = Path(results.__file__).resolve().parents[1]
-SCRIPT, STYLE = "unet-widgets.js", "unet-widgets.css"
 ACCESSIBLE = {
     # Deprecated in DPUB-ARIA 1.1: a list of references is a list.
     ' role="doc-biblioentry"': ' role="listitem"',
@@ -132,11 +132,9 @@ class Explorer(SphinxDirective):
 
 
 def write_front_end(app: Sphinx) -> None:
-    """Put the widgets' script and style among the site's files: one of each, for all widgets."""
-    folder = Path(app.outdir) / "_static"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / SCRIPT).write_text(site_script(), encoding="utf-8")
-    (folder / STYLE).write_text(style(), encoding="utf-8")
+    """Put scripts, style and networks of the widgets among the site's files."""
+    files = sorted(NETWORKS.glob("*.safetensors"))
+    write_site(Path(app.outdir) / "_static", {file.stem: file.read_bytes() for file in files})
 
 
 def load_front_end(

@@ -8,14 +8,19 @@ shows, and that nbval compares. HTML and text hold nothing that differs from run
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
+
+from unet_tutorial._files import write_text_whole
 
 #: The files of the front end, in the order in which they are put together.
 SCRIPTS = (
@@ -35,7 +40,8 @@ SCRIPTS = (
 )
 #: The files of the widgets in which a network runs: a second script, for the pages that have one.
 LIVE_SCRIPTS = ("engine.js", "live.js", "live-u.js", "skip-surgery.js", "pixel-origin.js")
-LIVE_SCRIPT = "unet-live.mjs"  # not ".js": Jupyter Book would put it into every page
+# Files of a site. Not all end in ".js": Jupyter Book puts such files into every page.
+SCRIPT, STYLE, LIVE_SCRIPT = "unet-widgets.js", "unet-widgets.css", "unet-live.mjs"
 
 
 @cache
@@ -78,6 +84,44 @@ def live_script() -> str:
     True
     """
     return f"(() => {{\n{script(*LIVE_SCRIPTS)}\n}})();\n"
+
+
+def network_script(name: str, weights: bytes) -> str:
+    r"""Return the file of a network as a script, which a page loads from a disk too.
+
+    Examples
+    --------
+    >>> network_script("tiny", b"abc")
+    'UNetBook.arrive("tiny","YWJj");\n'
+    """
+    return f'UNetBook.arrive("{name}","{base64.b64encode(weights).decode()}");\n'
+
+
+def write_site(folder: str | Path, networks: Mapping[str, bytes] | None = None) -> None:
+    """Write what pages with widgets load: scripts, style, and the networks that run in them.
+
+    Parameters
+    ----------
+    folder : str or Path
+        It is made if it is missing.
+    networks : mapping of str to bytes, optional
+        By name: files as `unet_tutorial.export.write_network` writes them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_site(folder, {"tiny": b"abc"})
+    ...     sorted(file.name for file in Path(folder).rglob("*.*"))
+    ['tiny.mjs', 'unet-live.mjs', 'unet-widgets.css', 'unet-widgets.js']
+    """
+    folder = Path(folder)
+    (folder / "networks").mkdir(parents=True, exist_ok=True)
+    write_text_whole(folder / SCRIPT, site_script())
+    write_text_whole(folder / LIVE_SCRIPT, live_script())
+    write_text_whole(folder / STYLE, style())
+    for name, weights in (networks or {}).items():
+        write_text_whole(folder / "networks" / f"{name}.mjs", network_script(name, weights))
 
 
 def style() -> str:

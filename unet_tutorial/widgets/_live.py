@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,21 @@ import numpy as np
 import torch
 import traitlets
 
+from unet_tutorial._files import write_text_whole
 from unet_tutorial._pictures import data_url, jpeg_url, png_url, quantize
 from unet_tutorial.export import list_networks, load_network, read_network, write_network
 from unet_tutorial.features import stage_features
 from unet_tutorial.inference import _as_image
 from unet_tutorial.unet import UNet, fits
 from unet_tutorial.widgets._feature_maps import _path
-from unet_tutorial.widgets._host import LIVE_SCRIPT, BookWidget
+from unet_tutorial.widgets._host import (
+    LIVE_SCRIPT,
+    BookWidget,
+    live_script,
+    network_script,
+    site_script,
+    style,
+)
 from unet_tutorial.widgets._markup import captioned, html_table, text_table
 
 SIDE = 256  # pixels of an image in a page, and of a stage's maps side by side
@@ -34,13 +43,15 @@ class LiveWidget(BookWidget):
     """Base of the widgets in which a network runs.
 
     The weights are no part of the state: the front end asks for them at the first touch. In a
-    notebook the kernel sends them; the built site has those of `unet_tutorial.export.list_networks`.
+    notebook the kernel sends them; the built site has those of
+    `unet_tutorial.export.list_networks`.
 
     Attributes
     ----------
     networks : list of dict
         For each network its ``name``, its ``title``, the size of its weights in ``bytes``, whether
-        the built ``site`` has it, and ``words`` on how it was trained and how good it is.
+        the built ``site`` has it, ``words`` on how it was trained and how good it is, and whether
+        images are divided by their own brightness first, ``even``.
     network : str
         Name of the one that runs.
     picture : str
@@ -49,6 +60,8 @@ class LiveWidget(BookWidget):
         Its height and width.
     colors : int
         Its channels: 1 for gray, 3 for color.
+    weights : dict of str to bytes
+        The networks' files; not synchronized.
     """
 
     module = LIVE_SCRIPT
@@ -61,18 +74,18 @@ class LiveWidget(BookWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
-        self._weights: dict[str, bytes] = {}
+        self.weights: dict[str, bytes] = {}
         self.on_msg(self._answer)
 
     def keep(self, networks: Sequence[PageNetwork]) -> None:
         """Have the weights ready for the front end."""
-        self._weights = {network.name: network.weights for network in networks}
+        self.weights = {network.name: network.weights for network in networks}
 
     def _answer(self, widget: Any, content: Any, buffers: Any) -> None:
         """Send the weights that the front end wants."""
         name = content.get("want") if isinstance(content, dict) else None
-        if name in self._weights:
-            self.send({"network": name}, buffers=[self._weights[name]])
+        if name in self.weights:
+            self.send({"network": name}, buffers=[self.weights[name]])
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ class PageNetwork:
             "bytes": len(self.weights),
             "site": self.name in list_networks(),
             "words": self.about.get("words", ""),
+            "even": bool(self.about.get("even_brightness")),
         }
 
     def class_names(self) -> list[str]:
@@ -136,7 +150,7 @@ def prepare(models: Network | Mapping[str, Network]) -> list[PageNetwork]:
     ['yours']
     """
     if not isinstance(models, Mapping):
-        models = {models if models in list_networks() else "yours": models}  # type: ignore[dict-item]
+        models = {models if models in list_networks() else "yours": models}
     prepared = []
     with tempfile.TemporaryDirectory() as folder:
         for name, given in models.items():
@@ -314,19 +328,21 @@ class LiveU(LiveWidget):
             drawn = sheet(features)
             picture = jpeg_url(drawn.pop("picture"), quality=80)
             stages.append({"name": name, "shape": list(features.shape), "sheet": picture, **drawn})
+        top = stage_features(first.model, example, "enc1").var(axis=(1, 2))
         found = first.probabilities(example)
         shown = min(1, len(found) - 1)
         widget = cls(
             networks=[network.entry() for network in networks],
             network=first.name,
+            channel=int(top.argmax()),  # the map that varies most is worth a look
             picture=picture_url(source),
             size=list(source.shape[-2:]),
             colors=len(source),
             stages=stages,
             classes=first.class_names(),
             shown=shown,
-            probability=data_url(found[shown], "jpeg"),
-            mask=data_url(found.argmax(0) == shown),
+            probability=data_url(1 - found[shown], "jpeg"),  # dark, as membranes are
+            mask=data_url(found.argmax(0) != shown),
             sizes=sizes,
             side=side,
         )
@@ -347,10 +363,10 @@ class LiveU(LiveWidget):
         top = [
             captioned(self.picture, "image", "The image."),
             captioned(
-                self.probability, f"{name}: probability", f"Probability of {name}: white is 1."
+                self.probability, f"{name}: probability", f"Probability of {name}: black is 1."
             ),
             captioned(
-                self.mask, f"{name}: mask", f"Where {name} is the most probable class: white."
+                self.mask, f"{name}: mask", f"Where {name} is the most probable class: black."
             ),
         ]
         maps = [
@@ -382,3 +398,38 @@ def live(model: Network | Mapping[str, Network], image: np.ndarray) -> LiveU:
     16
     """
     return LiveU.of(model, image)
+
+
+def write_page(path: str | Path, widget: LiveWidget, *, title: str) -> None:
+    """Write a page in one file, in which a network runs: weights, engine, image, all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The HTML file; it is replaced.
+    widget : LiveWidget
+        Such as `live` makes it.
+    title : str
+        Heading of the page.
+
+    Examples
+    --------
+    >>> widget = live(UNet(1, 2, base_channels=2, depth=1), np.zeros((16, 16)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_page(Path(folder) / "page.html", widget, title="Cells")
+    ...     "<h1>Cells</h1>" in (Path(folder) / "page.html").read_text(encoding="utf-8")
+    True
+    """
+    scripts = [site_script(), live_script()]
+    scripts += [network_script(name, weights) for name, weights in widget.weights.items()]
+    heading = html.escape(title)
+    write_text_whole(
+        Path(path),
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>\n'
+        '<meta name="viewport" content="width=device-width"><style>\n'
+        ":root { color-scheme: light dark } body { font-family: system-ui; margin: 1rem auto; "
+        f"max-width: 60rem; padding: 0 0.5rem }}\n{style()}</style></head>\n"
+        f"<body><main><h1>{heading}</h1>\n{widget.static_html()}\n</main>\n"
+        + "\n".join(f"<script>{text}</script>" for text in scripts)
+        + "\n</body></html>\n",
+    )

@@ -5,6 +5,9 @@ UNetBook.register("live-u", (model, el) => {
   const host = UNetBook.live(model);
   const spoken = UNetBook.speaker();
   const classes = model.get("classes");
+  const networks = model.get("networks");
+  const entry = () => networks.find(({ name }) => name === model.get("network"));
+  const SIDE = 256; // pixels of a picture that is taken
   const ARROWS = {
     "": "the image itself",
     blue: "3×3 convolution and ReLU",
@@ -86,14 +89,14 @@ UNetBook.register("live-u", (model, el) => {
   };
   const stages = model.get("stages").map(({ name, shape: [channels, ...size], columns, rows, sheet }) => ({
     name,
-    ...UNetBook.sheet({ name, channels, size, columns, rows, stored: sheet }, pick),
+    ...UNetBook.sheet({ name, channels, size, columns, rows, stored: sheet, shown: () => draw() }, pick),
   }));
   const named = Object.fromEntries(stages.map((stage) => [stage.name, stage]));
 
   const showAnswer = ({ probabilities, classes: found, height, width }) => {
     const shown = model.get("shown");
     const values = probabilities.subarray(shown * height * width, (shown + 1) * height * width);
-    const gray = (value) => [255 * value, 255 * value, 255 * value];
+    const gray = (value) => Array(3).fill(255 - 255 * value); // dark, as membranes are
     UNetBook.paintMap(chance, { values, height, width, range: [0, 1] }, gray);
     const where = Float32Array.from(found, (index) => Number(index === shown));
     UNetBook.paintMap(mask, { values: where, height, width, range: [0, 1] }, gray);
@@ -104,8 +107,8 @@ UNetBook.register("live-u", (model, el) => {
   };
   const label = (words) => {
     const name = classes[model.get("shown")];
-    chance.ariaLabel = `Probability of ${name}, white is 1. ${words}`;
-    mask.ariaLabel = `Mask: where ${name} is the most probable class, white. ${words}`;
+    chance.ariaLabel = `Probability of ${name}, black is 1. ${words}`;
+    mask.ariaLabel = `Mask: black where ${name} is the most probable class. ${words}`;
     heads[1].textContent = `${name}: probability`;
     heads[2].textContent = `${name}: mask`;
   };
@@ -215,58 +218,57 @@ UNetBook.register("live-u", (model, el) => {
 
   // --- an image of one's own: read, drawn and computed here; nothing is sent anywhere
 
-  const refuse = (file, why) => new Error(`${file.name || "This picture"}: ${why}`);
-  const whole = { name: "" };
   const open = async (file) => {
-    let bitmap;
     if (!file.type.startsWith("image/"))
-      throw refuse(file, `this is no picture (${file.type || "of unknown kind"}); take a PNG or JPEG`);
-    try {
-      bitmap = await createImageBitmap(file);
-    } catch {
-      throw refuse(file, "your browser cannot read it; save it as PNG or JPEG");
-    }
-    const least = model.get("sizes")[0];
+      throw `this is no picture (${file.type || "of unknown kind"}); take a PNG or JPEG`;
+    const bitmap = await createImageBitmap(file).catch(() => {
+      throw "your browser cannot read it; save it as PNG or JPEG";
+    });
     const { width, height } = bitmap;
-    if (Math.min(width, height) < 16)
-      throw refuse(file, `${height}×${width} pixels are too few, take at least 16×16`);
-    const target = 256;
-    const scale = fitting.input.value === "all" ? target / Math.min(width, height) : Math.max(1, least / Math.min(width, height));
-    const size = Math.round(Math.min(target, Math.min(width, height) * scale));
-    const taken = size / scale;
-    const small = html("canvas", { width: size, height: size });
-    const context = small.getContext("2d", { willReadFrequently: true });
+    const short = Math.min(width, height);
+    if (short < 16) throw `${height}×${width} pixels are too few; take at least 16×16`;
+    const least = model.get("sizes")[0];
+    const scale = fitting.input.value === "all" ? SIDE / short : Math.max(1, least / short);
+    const size = Math.min(SIDE, Math.round(short * scale));
+    const taken = Math.round(size / scale);
+    const context = html("canvas", { width: size, height: size }).getContext("2d");
     context.fillStyle = "#fff"; // below what is transparent
     context.fillRect(0, 0, size, size);
     context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, (width - taken) / 2, (height - taken) / 2, taken, taken, 0, 0, size, size);
+    const [left, top] = [(width - taken) >> 1, (height - taken) >> 1];
+    context.drawImage(bitmap, left, top, taken, taken, 0, 0, size, size);
     bitmap.close();
     const { data } = context.getImageData(0, 0, size, size);
     const { channels } = source;
     if (channels === 1)
       for (let k = 0; k < data.length; k += 4)
         data[k] = 0.299 * data[k] + 0.587 * data[k + 1] + 0.114 * data[k + 2];
-    source = { planes: UNetBook.planes(data, channels), height: size, width: size, channels };
-    whole.name = file.name;
-    const fits = model.get("sizes").filter((one) => one <= size);
-    resize(fits.includes(side) ? side : fits.at(-1) ?? least);
-    const shrunk = scale < 1 ? `, shrunk to ${size}×${size}` : scale > 1 ? `, enlarged to ${size}×${size}` : "";
-    return `${file.name}: the middle ${Math.round(taken)}×${Math.round(taken)} of ${height}×${width} pixels${shrunk}.`;
+    const planes = UNetBook.planes(data, channels);
+    if (entry().even) {
+      // As in training: divided by the value that one in a thousand is above.
+      const bright = Math.max(1e-4, planes.slice().sort()[Math.floor(0.999 * (planes.length - 1))]);
+      planes.forEach((value, k) => (planes[k] = value / bright));
+    }
+    source = { planes, height: size, width: size, channels };
+    resize(Math.max(...model.get("sizes").filter((one) => one <= Math.min(size, side)), least));
+    const now = size === taken ? "" : `, ${scale < 1 ? "shrunk" : "enlarged"} to ${size}×${size}`;
+    return `the middle ${taken}×${taken} of ${height}×${width} pixels${now}. It stays in this page.`;
   };
   let chosen;
   const take = async (file) => {
     if (!file) return;
     await ready;
     try {
-      const words = await open(file);
+      note.textContent = `${file.name}: ${await open(file)}`;
       chosen = file;
       update();
-      note.textContent = words;
-    } catch (error) {
-      note.textContent = error.message;
+    } catch (why) {
+      note.textContent = `${file.name}: ${why}.`;
     }
   };
-  const file = html("input", { type: "file", accept: "image/*", hidden: true });
+  const file = html("input", {
+    type: "file", accept: "image/*", hidden: true, tabindex: -1, "aria-label": "your own picture",
+  });
   file.addEventListener("change", () => {
     take(file.files[0]);
     file.value = ""; // the same file may be taken again
@@ -303,7 +305,6 @@ UNetBook.register("live-u", (model, el) => {
     value: "middle",
     change: () => take(chosen),
   });
-  const networks = model.get("networks");
   const which = UNetBook.choice("network", {
     options: Object.fromEntries(networks.map(({ name, title }) => [name, title])),
     value: model.get("network"),
@@ -341,18 +342,27 @@ UNetBook.register("live-u", (model, el) => {
 
   const heads = ["image", "", ""].map((words) => html("span", {}, words));
   const pane = (head, ...content) => html("div", { style: "min-width:0" }, head, content);
-  const arrow = (color, words) => html("div", { style: `border-left:4px solid ${color};padding-left:0.4rem;font-size:0.75rem;margin:0.15rem 0` }, words);
-  const down = stages.filter(({ name }) => name.startsWith("enc"));
-  const up = stages.filter(({ name }) => name.startsWith("dec")).reverse();
-  const bottom = stages.filter(({ name }) => name === "bottleneck");
+  const arrow = (color, words) =>
+    html("div", { style: `border-left:4px solid ${color};font-size:0.75rem;padding-left:0.4rem` }, words);
+  // Left the contracting path, right the expansive path, between them what the skips carry.
+  const at = (row, column, ...content) =>
+    html("div", { style: `grid-area:${row}/${column};min-width:0` }, content);
+  const copy = html("span", { role: "img", "aria-label": "copied", style: "color:#777" }, "→");
+  const rows = stages.filter(({ name }) => name.startsWith("enc")).length;
   const u = html(
     "div",
-    { style: "display:grid;gap:0.4rem 1.2rem;grid-template-columns:minmax(0,1fr) minmax(0,1fr);align-items:start" },
-    down.flatMap(({ element }, k) => [
-      html("div", {}, element, arrow("#c1272d", "↓ max pooling")),
-      up[k] ? html("div", {}, up[k].element, arrow("#3a9a4b", "↑ up-convolution")) : html("div"),
-    ]),
-    html("div", { style: "grid-column:1/3;justify-self:center;width:50%" }, bottom.map(({ element }) => element)),
+    {
+      style:
+        "align-items:center;display:grid;gap:0.4rem;margin-top:0.75rem;" +
+        "grid-template-columns:minmax(0,1fr) auto minmax(0,1fr)",
+    },
+    stages.map(({ name, element }) => {
+      const row = Number(name.slice(3));
+      if (name.startsWith("enc"))
+        return [at(row, 1, element, arrow("#b3261e", "↓ max pooling")), at(row, 2, copy.cloneNode(true))];
+      if (name.startsWith("dec")) return at(row, 3, element, arrow("#2e7d32", "↑ up-convolution"));
+      return at(rows + 1, "1/span 1/4;justify-self:center;width:50%", element);
+    }),
   );
   const quality = html("p");
   const drop = html(
@@ -389,12 +399,13 @@ UNetBook.register("live-u", (model, el) => {
   const draw = () => {
     const [stage, channel] = [model.get("stage"), model.get("channel")];
     for (const one of stages) one.mark(one.name === stage ? channel : undefined);
+    if (!host.awake) named[stage].tile(channel, large);
     maps.set(stage);
     channels.input.max = counts[stage] - 1;
     channels.set(channel);
     which.set(model.get("network"));
-    const { title: name, words } = networks.find(({ name }) => name === model.get("network"));
-    quality.textContent = `${name}. ${words}`;
+    const { title: name, words } = entry();
+    quality.textContent = `Network: ${name}. ${words}`;
   };
   const still = async (canvas, address) => {
     const img = html("img", { src: address });

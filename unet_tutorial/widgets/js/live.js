@@ -200,7 +200,7 @@ UNetBook.planes = (data, channels) => {
 
 // All maps of a stage in one picture: painted from the engine's sheet, or from a stored picture of
 // the same layout. `pick` is told the channel that was clicked; keyboards have a slider for that.
-UNetBook.sheet = ({ name, channels, size, columns, rows, stored }, pick) => {
+UNetBook.sheet = ({ name, channels, size, columns, rows, stored, shown }, pick) => {
   const { html } = UNetBook;
   const canvas = html("canvas", { role: "img", style: "display:block;width:100%;image-rendering:pixelated;cursor:zoom-in" });
   const mark = html("span", { style: "position:absolute;outline:2px solid var(--accent);pointer-events:none", hidden: true });
@@ -218,11 +218,20 @@ UNetBook.sheet = ({ name, channels, size, columns, rows, stored }, pick) => {
     title.textContent = `${name} ${channels}×${size.join("×")}`;
   };
   const title = html("span", { style: "font-size:0.75rem" });
-  const element = html("div", {}, title, html("div", { style: "position:relative" }, canvas, mark));
+  // Thin lines between the maps.
+  const line = (degrees) => `linear-gradient(${degrees}deg,var(--paper) 1px,transparent 1px)`;
+  const grid =
+    `background:${line(90)},${line(180)};background-size:${100 / columns}% ${100 / rows}%;` +
+    "inset:0;pointer-events:none;position:absolute";
+  const box = html("div", { style: "position:relative" }, canvas, html("div", { style: grid }), mark);
+  const element = html("div", {}, title, box);
   label(size);
   if (stored) {
     const img = html("img", { src: stored });
-    img.decode().then(() => element.live || paint(img.width, img.height, (context) => context.drawImage(img, 0, 0)));
+    img.decode().then(() => {
+      if (!element.live) paint(img.width, img.height, (context) => context.drawImage(img, 0, 0));
+      shown?.();
+    });
   }
   return {
     element,
@@ -231,6 +240,13 @@ UNetBook.sheet = ({ name, channels, size, columns, rows, stored }, pick) => {
       const [height, width] = [rows * tile[0], columns * tile[1]];
       paint(width, height, (context) => context.putImageData(new ImageData(pixels, width, height), 0, 0));
       label(size);
+    },
+    // One map of what is painted, on a canvas of its own.
+    tile: (channel, to) => {
+      const [width, height] = [canvas.width / columns, canvas.height / rows];
+      [to.width, to.height] = [width, height];
+      const [x, y] = [(channel % columns) * width, Math.floor(channel / columns) * height];
+      to.getContext("2d").drawImage(canvas, -x, -y);
     },
     mark: (channel) => {
       mark.hidden = channel === undefined;
