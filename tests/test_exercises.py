@@ -307,3 +307,11 @@ def test_7_3_what_predict_does_around_the_network() -> None:
         chances = model(torch.from_numpy(mirrored)[None, None])[0].softmax(0).numpy()
     expected = predict(model, image, precision="float32")
     assert np.allclose(chances[:, 6:-6, 1:-2], expected, rtol=0, atol=1e-6)
+
+
+def test_7_float16_counts_11_binary_digits_and_loses_a_part_in_2048_at_most() -> None:
+    kind = torch.finfo(torch.float16)
+    assert kind.eps == 2.0 ** -(11 - 1)
+    weights = torch.empty(10_000).uniform_(0.001, 1, generator=torch.Generator().manual_seed(0))
+    lost = ((weights.half().float() - weights) / weights).abs().max()
+    assert 0.9 / 2048 < lost <= 1 / 2048
