@@ -16,6 +16,7 @@ from unet_tutorial.ablations import count_objects
 from unet_tutorial.augmentation import deform, elastic_displacement, look_up
 from unet_tutorial.datasets import touching_cells
 from unet_tutorial.documents import article_namespace
+from unet_tutorial.export import fold_batch_norm
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.losses import border_weight_map
 from unet_tutorial.metrics import dice, pixel_error, v_rand
@@ -268,3 +269,49 @@ def test_6_clinic_how_many_pixels_a_sum_in_float16_bears() -> None:
     assert background_twice(8, 128, torch.bfloat16) == 2 * 8 * 128**2 == 262_144
     # bfloat16 has the room, and 8 binary digits: what is small beside the sum is lost.
     assert torch.tensor(262_144.0).bfloat16() + 512 == 262_144
+
+
+def test_7_1_five_classes_of_color_images_that_do_not_fit() -> None:
+    model = UNet(3, 5, base_channels=16)
+    with pytest.raises(ValueError, match=r"250.*240x240.*256x256"):
+        model(torch.zeros(1, 3, 250, 250))
+    assert predict(model, np.zeros((3, 250, 250))).shape == (5, 250, 250)
+    assert sum(weights.numel() for weights in model.out.parameters()) == 5 * 17 == 85
+
+
+def test_7_2_a_folded_batch_normalization_by_hand() -> None:
+    model = UNet(1, 2, base_channels=1, depth=1, norm="batch").eval()
+    convolution, normalization = model.contracting[0].conv.conv_block[:2]
+    with torch.no_grad():
+        convolution.weight.fill_(3)
+        normalization.running_mean.fill_(1)
+        normalization.running_var.fill_(4 - normalization.eps)
+        normalization.weight.fill_(2)
+        normalization.bias.fill_(5)
+    folded = fold_batch_norm(model).contracting[0].conv.conv_block[0]
+    assert convolution.bias is None
+    assert torch.equal(folded.weight, torch.full((1, 1, 3, 3), 3.0))
+    assert folded.bias.tolist() == [4]
+    assert 3 * 2 + 4 == (6 - 1) / 2 * 2 + 5 == 10
+
+
+def test_7_3_what_predict_does_around_the_network() -> None:
+    torch.manual_seed(0)
+    model = UNet(1, 2, base_channels=2).eval()
+    (whole,) = tile_plan(model, (500, 333))
+    assert (whole.input_rows, whole.input_columns) == ((-6, 506), (-1, 335))
+    image = np.random.default_rng(0).random((500, 333), dtype=np.float32)
+    mirrored = np.pad(image, ((6, 6), (1, 2)), mode="reflect")
+    assert mirrored.shape == (512, 336)
+    with torch.inference_mode():
+        chances = model(torch.from_numpy(mirrored)[None, None])[0].softmax(0).numpy()
+    expected = predict(model, image, precision="float32")
+    assert np.allclose(chances[:, 6:-6, 1:-2], expected, rtol=0, atol=1e-6)
+
+
+def test_7_float16_counts_11_binary_digits_and_loses_a_part_in_2048_at_most() -> None:
+    kind = torch.finfo(torch.float16)
+    assert kind.eps == 2.0 ** -(11 - 1)
+    weights = torch.empty(10_000).uniform_(0.001, 1, generator=torch.Generator().manual_seed(0))
+    lost = ((weights.half().float() - weights) / weights).abs().max()
+    assert 0.9 / 2048 < lost <= 1 / 2048
