@@ -230,6 +230,7 @@ PLACED = {
     ],
     "4-skip-connections.html": ["shape-explorer", "skip-comparison"],
     "5-the-papers-training.html": ["elastic-playground", "border-weight-lab", "tile-planner"],
+    "7-using-it.html": ["live-u", "skip-surgery", "pixel-origin"],
 }
 WIDGET = ".unet-widget[data-widget]"
 
@@ -287,6 +288,27 @@ def test_widgets_answer_mouse_and_keyboard(
             use(widget, hand)
     assert complaints == []
     context.close()
+
+
+@pytest.mark.parametrize("origin", ["server", "file"])
+def test_the_networks_run_on_the_page(browser: Any, site: Path, address: str, origin: str) -> None:
+    base = address if origin == "server" else site.as_uri()
+    asked: list[str] = []
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{base}/7-using-it.html")
+    live, surgery, origins = (page.locator(WIDGET).nth(k) for k in range(3))
+    live.get_by_label("stage", exact=True).select_option("dec1")
+    live.get_by_text("One pass").wait_for()
+    surgery.get_by_label("skip 1", exact=True).select_option("cut")
+    surgery.get_by_text("Runs in this page").wait_for()
+    origins.locator("canvas").first.click(position={"x": 40, "y": 40})
+    origins.get_by_text("Runs in this page").wait_for()
+    # Weights come once for all three, and nothing comes from elsewhere.
+    networks = [url for url in asked if "/networks/" in url]
+    assert len(networks) == len(set(networks))
+    assert all(url.startswith((base, "data:", "blob:")) for url in asked)
+    page.close()
 
 
 @pytest.mark.parametrize("name", PLACED)
