@@ -366,6 +366,17 @@ def test_weights_that_are_not_there_are_named(
     assert "does not load" in page.locator(LIVE).inner_text()
 
 
+def test_an_error_of_the_engine_is_said(
+    open_widget: OpenWidget, model: UNet, image: np.ndarray
+) -> None:
+    page = open_widget(live(model, image))
+    wake(page)
+    page.evaluate("() => { Worker.prototype.postMessage = () => { throw new Error('no room') } }")
+    page.get_by_label("contrast", exact=True).fill("50")
+    page.get_by_text("The network has stopped: no room").wait_for()
+    assert page.complaints == []
+
+
 def test_an_own_network_on_a_page_without_kernel_says_where_it_runs(
     browser: Any, model: UNet, image: np.ndarray, tmp_path: Path
 ) -> None:

@@ -135,11 +135,7 @@ UNetBook.register("live-u", (model, el) => {
   // --- running
 
   const ask = host.newest(async ({ wanted }) => {
-    try {
-      await host.wake();
-    } catch {
-      return;
-    }
+    await host.wake();
     const given = compose();
     const open = { name: get("stage"), channel: get("channel") };
     const result = await host.run({ ...given, sheets: stages.map(({ name }) => name), open });

@@ -147,12 +147,14 @@ UNetBook.live = (model) => {
         .then(() => (loaded === name ? about : rouse(name)))
         .catch((error) => {
           say(`The network cannot run here: ${error.message}. The stored example stays.`);
+          error.said = true;
           throw error;
         });
       return waking;
     },
     call: (name, given) => ask(name, given),
     run: (given) => ask("run", given),
+    fail: (error) => error.said || say(`The network has stopped: ${error.message}.`),
     close: () => worker?.terminate(),
   };
 
@@ -169,6 +171,8 @@ UNetBook.live = (model) => {
           wish = undefined;
           await act(now);
         }
+      } catch (error) {
+        host.fail(error);
       } finally {
         busy = false;
       }

@@ -133,7 +133,9 @@ UNetBook.register("pixel-origin", (model, el) => {
       }
       whole = true;
       put(model, "found", found);
-    } catch {} // overtaken by the next one, or the status says why it cannot run
+    } catch (error) {
+      if (error !== mine) host.fail(error); // else overtaken by the next one
+    }
     if (mine === sweep) turn();
   };
   const button = UNetBook.button("", () => (sweep ? turn() : measure()));

@@ -129,7 +129,7 @@ UNetBook.register("skip-surgery", (model, el) => {
   const names = ["network", "ways", "parts"];
   const ends = [
     follow(model, names, UNetBook.onFrame(draw)),
-    follow(model, names, () => ready.then(ask).catch(() => {})), // the status says why it cannot run
+    follow(model, names, () => ready.then(ask)),
     host.close,
   ];
   return () => ends.forEach((end) => end());
