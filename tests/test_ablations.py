@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import typer
+from conftest import load_script
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.io import imsave
-from test_board import script
 
 from unet_tutorial import UNet
 from unet_tutorial._numbers import numbers_of_results
@@ -258,7 +258,7 @@ def test_the_script_writes_parts_and_seeds_into_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNET_TUTORIAL_DATA", str(tmp_path))  # where no nuclei are
-    main, out = script("ablations").main, tmp_path / "ablations.json"
+    main, out = load_script("ablations").main, tmp_path / "ablations.json"
     smoke = {"out": out, "profile": "smoke", "dataset": "membranes", "seeds": 3}
     main(**smoke, part=["padding"], seed=[1])
     main(**smoke, part=["padding"], seed=[0])

@@ -66,7 +66,7 @@ def site_script() -> str:
     True
     """
     boot = (
-        'UNetBook.base = new URL(".", document.currentScript?.src || location.href);\n'
+        "UNetBook.base = document.currentScript?.src || location.href;\n"
         "const boot = () => UNetBook.boot();\n"
         'if (document.readyState !== "loading") boot();\n'
         'else document.addEventListener("DOMContentLoaded", boot);\n'

@@ -292,7 +292,7 @@ class LiveU(LiveWidget):
             the first runs first.
         image : numpy.ndarray
             (H, W) or (C, H, W), as `unet_tutorial.inference.predict` takes it, 0 to 1, gray or in
-            color; the middle of it is used, at most 256×256 pixels.
+            color; the middle square of it is used, at most 256×256 pixels.
 
         Returns
         -------
@@ -308,11 +308,11 @@ class LiveU(LiveWidget):
         >>> model = UNet(1, 2, base_channels=2, depth=2)
         >>> print(LiveU.of(model, np.zeros((32, 48))).table())
         stage       maps C×H×W
-        enc1        2×32×48
-        enc2        4×16×24
-        bottleneck  8×8×12
-        dec2        4×16×24
-        dec1        2×32×48
+        enc1        2×32×32
+        enc2        4×16×16
+        bottleneck  8×8×8
+        dec2        4×16×16
+        dec1        2×32×32
         """
         networks = prepare(model)
         first = networks[0]
