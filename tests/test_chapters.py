@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -417,21 +416,18 @@ def test_a_fact_changed_by_hand_fails_and_is_named(chapter: Path, tmp_path: Path
     nbformat.write(changed, tmp_path / "changed.ipynb")
     nbformat.write(notebook, tmp_path / "kept.ipynb")
 
-    def compare(name: str) -> subprocess.CompletedProcess[str]:
-        options = ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "-q"]
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", *options, "-c", os.devnull, name],
-            cwd=tmp_path,
-            env={**os.environ, "UNET_TUTORIAL_PROFILE": "smoke", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    with ThreadPoolExecutor() as side_by_side:
-        kept, broken = side_by_side.map(compare, ("kept.ipynb", "changed.ipynb"))
-    assert kept.returncode == 0, kept.stdout
-    assert broken.returncode == 1, broken.stdout
-    assert "1 failed" in broken.stdout
+    options = ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "-q", "-c", os.devnull]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "kept.ipynb", "changed.ipynb"],
+        cwd=tmp_path,
+        env={**os.environ, "UNET_TUTORIAL_PROFILE": "smoke", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    assert [line.split("::")[0] for line in failed] == ["FAILED changed.ipynb"], failed
     number = sum(cell.cell_type == "code" for cell in changed.cells) - 1
-    assert f"Cell {number}" in broken.stdout
+    assert f"Cell {number}" in done.stdout

@@ -175,7 +175,7 @@ def test_every_map_is_that_of_torch(skip: Any, where: Any, browser: Any, tmp_pat
     torch.manual_seed(0)
     chance = np.random.default_rng(SKIPS.index(skip))
     model = half(UNet(1, 2, base_channels=8, skip=skip))
-    sizes = [(64, 64), (128, 128), (256, 256), *(allowed(chance, model, 200) for _ in range(20))]
+    sizes = [(64, 64), (128, 128), (256, 256), *(allowed(chance, model, 112) for _ in range(20))]
     images = [noise(chance, size) for size in sizes]
     # One after another: the maps of one image must leave no trace in those of the next.
     results: list[Any] = []

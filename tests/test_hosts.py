@@ -107,8 +107,8 @@ def test_in_jupyterlab_hand_and_python_move_the_same_network(lab: str, browser: 
 
     # The kernel hands the weights over, and the network runs in the page.
     run(3)
-    network = page.locator(".unet-widget-live", has_text="loads at your first touch")
-    network.get_by_label("stage", exact=True).select_option("dec1", timeout=30_000)
+    page.get_by_text("loads at your first touch").wait_for(timeout=30_000)
+    page.get_by_role("combobox", name="stage").select_option("dec1")
     page.get_by_text("One pass").wait_for(timeout=30_000)
     page.get_by_text("Runs in this page").wait_for()
     page.close()

@@ -88,12 +88,16 @@ const UNetBook = (() => {
   book.svg = (tag, attributes, ...children) =>
     build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-  let labels = 0; // ids tie a label to its control; they are made in the page, never stored
+  // Ids tie a label to its control. They are made in the page, never stored; in JupyterLab every
+  // widget brings this file of its own, so a number alone would be there twice.
+  let labels = 0;
+  const family = Math.random().toString(36).slice(2, 8);
+  const newId = () => `unet-control-${family}-${++labels}`;
 
   // A slider with its name before it and its value behind it.
   book.slider = (label, { min, max, step = 1, value, show = String, change }) => {
     const { html } = book;
-    const id = `unet-control-${++labels}`;
+    const id = newId();
     const output = html("output", { for: id }, show(value));
     const input = html("input", { type: "range", id, min, max, step, value });
     input.addEventListener("input", () => {
@@ -112,7 +116,7 @@ const UNetBook = (() => {
   // A box for whole numbers: precise where a slider is coarse.
   book.number = (label, { min, max, step = 1, value, change }) => {
     const { html } = book;
-    const id = `unet-control-${++labels}`;
+    const id = newId();
     const input = html("input", { type: "number", id, min, max, step, value });
     input.addEventListener("input", () => {
       const given = Number(input.value);
@@ -129,7 +133,7 @@ const UNetBook = (() => {
   // One of a few options. `options` maps values to words.
   book.choice = (label, { options, value, change }) => {
     const { html } = book;
-    const id = `unet-control-${++labels}`;
+    const id = newId();
     const select = html(
       "select",
       { id, onchange: () => change(select.value) },
