@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import functools
-import http.server
 import io
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import OpenWidget
+from conftest import OpenWidget, serve
 from PIL import Image
 
 from unet_tutorial import UNet
@@ -43,16 +40,8 @@ def model() -> UNet:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     """The page from a local server, beside which `open_widget` puts its files."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *words: Any) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/widget.html"
-        server.shutdown()
+    with serve(tmp_path) as address:
+        yield f"{address}/widget.html"
 
 
 def wake(page: Any) -> None:
@@ -448,6 +437,15 @@ def test_sheet_keeps_the_order_of_the_channels() -> None:
     assert (tile[:2] == tile[0, 0]).all()
     assert (tile[2:] == tile[3, 0]).all()
     assert (tile[0, 0] != tile[3, 0]).any()
+
+
+def test_networks_that_cannot_share_a_page_are_named(image: np.ndarray) -> None:
+    models = {
+        "one": UNet(1, 2, base_channels=2, depth=2),
+        "two": UNet(1, 3, base_channels=2, depth=2),
+    }
+    with pytest.raises(ValueError, match="two: num_classes is 3, that of the first network 2"):
+        live(models, image)
 
 
 @pytest.mark.parametrize(

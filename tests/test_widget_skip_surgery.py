@@ -14,11 +14,10 @@ from unet_tutorial._pictures import read_url
 from unet_tutorial.datasets import load
 from unet_tutorial.features import stage_features
 from unet_tutorial.metrics import dice, pixel_error
-from unet_tutorial.surgery import cut_skips
+from unet_tutorial.surgery import WAYS, cut_skips, treat_skips
 from unet_tutorial.unet import initialize_he
 from unet_tutorial.widgets import SkipSurgery
 from unet_tutorial.widgets._live import PageNetwork, eight_bit, prepare
-from unet_tutorial.widgets._skip_surgery import WAYS, treat_skips
 
 LIVE = ".unet-widget-live"
 SIDE = 64

@@ -1,9 +1,9 @@
-"""Taking a trained network apart: cut its skip connections, weigh what they bring."""
+"""Taking a trained network apart: treat its skip connections, weigh what they bring."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unet_tutorial.blocks import UpSampling, center_crop
 from unet_tutorial.inference import predict
 from unet_tutorial.unet import UNet
+
+# What a skip may carry, and how that is called.
+WAYS = {
+    "own": "as it is",
+    "cut": "cut",
+    "mean": "only its mean",
+    "other": "the other image's",
+}
+Treatment = tuple[str, float]  # one of WAYS, and a factor
 
 
 @contextlib.contextmanager
@@ -55,19 +65,98 @@ def cut_skips(model: UNet, *levels: int) -> Iterator[UNet]:
         raise ValueError(
             "this network has no skip connection to cut: it was built with skip='none'"
         )
-    for level in levels:
+    with treat_skips(model, dict.fromkeys(levels, ("cut", 1.0))):
+        yield model
+
+
+@contextlib.contextmanager
+def treat_skips(
+    model: UNet, treatments: Mapping[int, Treatment], other: np.ndarray | None = None
+) -> Iterator[UNet]:
+    """Let skip connections carry something else while the block runs.
+
+    Parameters
+    ----------
+    model : UNet
+        A network with ``skip="concat"`` or ``"add"``.
+    treatments : mapping of int to (str, float)
+        By level, 1 the highest skip: what it carries, ``"own"``, ``"cut"``, ``"mean"`` or
+        ``"other"``, and the factor on it.
+    other : numpy.ndarray, optional
+        The other image, (C, H, W), as large as the one that the network is run on.
+
+    Yields
+    ------
+    UNet
+        The same network.
+
+    Raises
+    ------
+    ValueError
+        If the network has no skips or not at that level, a treatment is unknown, or the other
+        image is missing.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> model = UNet(1, 2, base_channels=2, depth=2).eval()
+    >>> image = torch.rand(1, 1, 16, 16)
+    >>> with torch.inference_mode(), treat_skips(model, {1: ("mean", 0.0)}):
+    ...     treated = model(image)
+    >>> with torch.inference_mode(), cut_skips(model, 1):
+    ...     torch.equal(model(image), treated)
+    True
+    """
+    if model.options["skip"] == "none" and treatments:
+        raise ValueError("this network has no skip connection: it was built with skip='none'")
+    strangers: list[Tensor] = []
+    for level, (way, _) in treatments.items():
         if not 1 <= level <= model.depth:
             raise ValueError(f"there is no skip at level {level}: levels are 1 to {model.depth}")
+        if way not in WAYS:
+            raise ValueError(f"a skip can be one of {', '.join(WAYS)}, not {way!r}")
+        if way == "other" and other is None:
+            raise ValueError(f"skip {level} is to carry another image's maps: pass other=")
+    if any(way == "other" for way, _ in treatments.values()):
+        strangers = _carried(model, np.asarray(other, np.float32))
 
-    def severed(module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return inputs[0], torch.zeros_like(inputs[1])
+    def treat(level: int, way: str, scale: float) -> Any:
+        def hook(module: UpSampling, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            below, carried = inputs
+            if way == "other":
+                carried = strangers[level - 1].to(carried)
+            if way == "mean":  # of the part that the joint takes
+                part = center_crop(carried, module.up(below).shape[-2:])
+                carried = part.mean((-2, -1), keepdim=True).expand_as(carried)
+            return below, torch.zeros_like(carried) if way == "cut" else carried * scale
 
-    hooks = [_up_sampling(model, level).register_forward_pre_hook(severed) for level in set(levels)]
+        return hook
+
+    hooks = [
+        _up_sampling(model, level).register_forward_pre_hook(treat(level, way, scale))
+        for level, (way, scale) in treatments.items()
+    ]
     try:
         yield model
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _carried(model: UNet, image: np.ndarray) -> list[Tensor]:
+    """Run a network on an image (C, H, W) and return what its skips carry, from the top."""
+    caught: list[Tensor] = []
+    hooks = [
+        down.register_forward_hook(lambda module, inputs, output: caught.append(output[0]))
+        for down in model.contracting
+    ]
+    try:
+        with torch.inference_mode():
+            model(torch.from_numpy(image)[None].to(next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught
 
 
 def skip_shares(model: UNet, image: np.ndarray) -> dict[int, float]:

@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from unet_tutorial._pictures import data_url, jpeg_url, png_url, quantize
 from unet_tutorial.export import list_networks, load_network, read_network, write_network
 from unet_tutorial.features import stage_features
 from unet_tutorial.inference import _as_image
+from unet_tutorial.shapes import allowed_sizes
 from unet_tutorial.unet import UNet, fits
 from unet_tutorial.widgets._feature_maps import _path
 from unet_tutorial.widgets._host import (
@@ -155,16 +157,29 @@ def prepare(models: Network | Mapping[str, Network]) -> list[PageNetwork]:
     with tempfile.TemporaryDirectory() as folder:
         for name, given in models.items():
             file = Path(folder) / "network.safetensors"
-            if isinstance(given, UNet):
-                write_network(file, given)
-            else:
-                model, about = load_network(given)
-                own = ("in_channels", "num_classes", "options")
-                notes = {key: value for key, value in about.items() if key not in own}
-                write_network(file, model, about=notes)
-            model, about = read_network(file)
-            prepared.append(PageNetwork(str(name), model.eval(), about, file.read_bytes()))
+            model, about = (given, {}) if isinstance(given, UNet) else load_network(given)
+            write_network(file, model, about=about)
+            prepared.append(PageNetwork(str(name), *read_network(file), file.read_bytes()))
     return prepared
+
+
+def check_alike(networks: Sequence[PageNetwork], *names: str) -> None:
+    """Refuse networks that cannot share one image and one set of controls.
+
+    Raises
+    ------
+    ValueError
+        If one differs from the first in an attribute of these names.
+    """
+    first = networks[0].model
+    for network in networks:
+        for name in names:
+            mine, its = getattr(network.model, name), getattr(first, name)
+            if mine != its:
+                raise ValueError(
+                    f"{network.name}: {name} is {mine!r}, that of the first network {its!r}; "
+                    "networks that are compared differ in their skips only"
+                )
 
 
 def sheet(features: np.ndarray) -> dict[str, Any]:
@@ -209,25 +224,27 @@ def middle(image: np.ndarray, model: UNet, longest: int) -> np.ndarray:
     ValueError
         If nothing of it fits.
     """
-    sides = []
-    for length in image.shape[-2:]:
-        fitting = [
-            n
-            for n in range(1, min(length, longest) + 1)
-            if fits(n, depth=model.depth, padding=model.padding)
-        ]
-        if not fitting:
-            least = next(
-                n for n in range(1, 10_000) if fits(n, depth=model.depth, padding=model.padding)
-            )
-            raise ValueError(
-                f"the image has {image.shape[-2]}×{image.shape[-1]} pixels, of which at most "
-                f"{longest}×{longest} are used; this network needs {least}×{least} or more"
-            )
-        sides.append((length, fitting[-1]))
-    (height, tall), (width, broad) = sides
-    top, left = (height - tall) // 2, (width - broad) // 2
-    return image[..., top : top + tall, left : left + broad]
+    height, width = image.shape[-2:]
+    fitting = [allowed_sizes(model, maximum=min(length, longest)) for length in (height, width)]
+    if not all(fitting):
+        least = next(n for n in count(1) if fits(n, depth=model.depth, padding=model.padding))
+        raise ValueError(
+            f"the image has {height}×{width} pixels, of which at most {longest}×{longest} are "
+            f"used; this network needs {least}×{least} or more"
+        )
+    return center(image, [sizes[-1] for sizes in fitting])
+
+
+def center(array: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Cut the middle out of the last two axes; a view.
+
+    Examples
+    --------
+    >>> center(np.arange(5)[None], (1, 3))
+    array([[1, 2, 3]])
+    """
+    top, left = ((array.shape[k - 2] - size[k]) // 2 for k in (0, 1))
+    return array[..., top : top + size[0], left : left + size[1]]
 
 
 def eight_bit(image: np.ndarray) -> np.ndarray:
@@ -301,7 +318,7 @@ class LiveU(LiveWidget):
         Raises
         ------
         ValueError
-            If the image does not fit.
+            If the image does not fit, or networks differ in more than their skips and width.
 
         Examples
         --------
@@ -315,26 +332,25 @@ class LiveU(LiveWidget):
         dec1        2×32×32
         """
         networks = prepare(model)
+        check_alike(networks, "depth", "padding", "in_channels", "num_classes")
         first = networks[0]
         source = eight_bit(middle(_as_image(image, first.model), first.model, SIDE))
-        sizes = sorted(
-            {min(middle(source, first.model, one).shape[-2:]) for one in SIZES if one <= SIDE}
-        )
+        sizes = sorted({min(middle(source, first.model, one).shape[-2:]) for one in SIZES})
         side = max((one for one in sizes if one <= 128), default=sizes[0])
         example = np.ascontiguousarray(middle(source, first.model, side))
+        maps = {name: stage_features(first.model, example, name) for name in _path(first.model)}
         stages = []
-        for name in _path(first.model):
-            features = stage_features(first.model, example, name)
+        for name, features in maps.items():
             drawn = sheet(features)
             picture = jpeg_url(drawn.pop("picture"), quality=80)
             stages.append({"name": name, "shape": list(features.shape), "sheet": picture, **drawn})
-        top = stage_features(first.model, example, "enc1").var(axis=(1, 2))
         found = first.probabilities(example)
         shown = min(1, len(found) - 1)
         widget = cls(
             networks=[network.entry() for network in networks],
             network=first.name,
-            channel=int(top.argmax()),  # the map that varies most is worth a look
+            # Of the first stage the map that varies most is worth a look.
+            channel=int(maps["enc1"].var(axis=(1, 2)).argmax()),
             picture=picture_url(source),
             size=list(source.shape[-2:]),
             colors=len(source),

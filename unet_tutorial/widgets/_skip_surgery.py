@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import traitlets
-from torch import Tensor
 
 from unet_tutorial._pictures import data_url, png_url, quantize
-from unet_tutorial.blocks import UpSampling, center_crop
 from unet_tutorial.inference import _as_image
 from unet_tutorial.metrics import dice, pixel_error
 from unet_tutorial.plots import error_overlay
-from unet_tutorial.surgery import _up_sampling
-from unet_tutorial.unet import UNet
+from unet_tutorial.surgery import WAYS, Treatment, treat_skips
 from unet_tutorial.widgets._live import (
     LiveWidget,
     Network,
     PageNetwork,
+    center,
+    check_alike,
     eight_bit,
     middle,
     picture_url,
@@ -30,14 +27,6 @@ from unet_tutorial.widgets._live import (
 from unet_tutorial.widgets._markup import captioned, html_table, text_table
 
 SIDE = 128  # pixels of the image
-WAYS = {
-    "own": "as it is",
-    "cut": "cut",
-    "mean": "only its mean",
-    "other": "the other image's",
-}
-
-Treatment = tuple[str, float]
 
 
 class SkipSurgery(LiveWidget):
@@ -73,8 +62,7 @@ class SkipSurgery(LiveWidget):
 
     See Also
     --------
-    treat_skips : The same in PyTorch.
-    unet_tutorial.surgery.cut_skips : The plain cut. Explained in chapter 4.
+    unet_tutorial.surgery.treat_skips : The same in PyTorch.
     """
 
     front_end = "skip-surgery"
@@ -128,7 +116,7 @@ class SkipSurgery(LiveWidget):
 
         Examples
         --------
-        >>> _ = torch.manual_seed(0)
+        >>> from unet_tutorial import UNet
         >>> model = UNet(1, 2, base_channels=2, depth=1, skip="none")
         >>> image = np.zeros((16, 16))
         >>> widget = SkipSurgery.of(model, image, image.astype(int), image + 0.5)
@@ -137,8 +125,13 @@ class SkipSurgery(LiveWidget):
         """
         networks = prepare(models)
         first = networks[0].model
+        check_alike(networks, "depth", "padding", "in_channels")
         for network in networks:
-            _check_alike(network, first)
+            if network.model.num_classes != 2:
+                raise ValueError(
+                    f"{network.name}: wrong pixels and Dice are those of one class against the "
+                    f"background; this network has {network.model.num_classes} classes, not 2"
+                )
         source = _as_image(image, first)
         truth = np.asarray(label)
         if truth.shape != source.shape[1:] or not np.isin(truth, (0, 1)).all():
@@ -154,9 +147,9 @@ class SkipSurgery(LiveWidget):
                 f"the other image has {'×'.join(map(str, stranger.shape[1:]))} pixels, fewer than "
                 f"the {'×'.join(map(str, size))} that are used"
             )
-        stranger = np.ascontiguousarray(eight_bit(_center(stranger, size)))
+        stranger = np.ascontiguousarray(eight_bit(center(stranger, size)))
         found = networks[0].probabilities(example)[1]
-        truth = _center(_center(truth, size), found.shape)
+        truth = center(center(truth, size), found.shape)
         outcomes = _operate(networks, example, truth, stranger)
         titles = [network.name for network in networks]
         widget = cls(
@@ -168,7 +161,7 @@ class SkipSurgery(LiveWidget):
             ways=["own"] * first.depth,
             parts=[100] * first.depth,
             other=picture_url(stranger),
-            middle=picture_url(_center(example, found.shape)),
+            middle=picture_url(center(example, found.shape)),
             label=png_url(quantize(1 - truth, 2)),
             probability=png_url(quantize(1 - found, 256)),
             target=networks[0].class_names()[1],
@@ -177,7 +170,7 @@ class SkipSurgery(LiveWidget):
             absent=[one.name for one in networks if one.model.options["skip"] == "none"],
             outcomes=outcomes,
             _wrong=data_url(
-                error_overlay(_center(example, found.shape).mean(0), found > 0.5, truth), "jpeg"
+                error_overlay(center(example, found.shape).mean(0), found > 0.5, truth), "jpeg"
             ),
         )
         widget.keep(networks)
@@ -231,119 +224,6 @@ class SkipSurgery(LiveWidget):
                 "One skip at a time: wrong pixels and Dice coefficient", self.head(), self.outcomes
             )
         )
-
-
-@contextlib.contextmanager
-def treat_skips(
-    model: UNet, treatments: Mapping[int, Treatment], other: np.ndarray | None = None
-) -> Iterator[UNet]:
-    """Let skip connections carry something else while the block runs.
-
-    Parameters
-    ----------
-    model : UNet
-        A network with ``skip="concat"`` or ``"add"``.
-    treatments : mapping of int to (str, float)
-        By level, 1 the highest skip: what it carries, ``"own"``, ``"cut"``, ``"mean"`` or
-        ``"other"`` as in `SkipSurgery.ways`, and the factor on it.
-    other : numpy.ndarray, optional
-        The other image, (C, H, W), as large as the one that the network is run on.
-
-    Yields
-    ------
-    UNet
-        The same network.
-
-    Raises
-    ------
-    ValueError
-        If the network has no skips or not at that level, a treatment is unknown, or the other
-        image is missing.
-
-    Examples
-    --------
-    >>> from unet_tutorial.surgery import cut_skips
-    >>> _ = torch.manual_seed(0)
-    >>> model = UNet(1, 2, base_channels=2, depth=2).eval()
-    >>> image = torch.rand(1, 1, 16, 16)
-    >>> with torch.inference_mode(), treat_skips(model, {1: ("mean", 0.0)}):
-    ...     treated = model(image)
-    >>> with torch.inference_mode(), cut_skips(model, 1):
-    ...     torch.equal(model(image), treated)
-    True
-    """
-    if model.options["skip"] == "none" and treatments:
-        raise ValueError("this network has no skip connection: it was built with skip='none'")
-    strangers: list[Tensor] = []
-    for level, (way, _) in treatments.items():
-        if not 1 <= level <= model.depth:
-            raise ValueError(f"there is no skip at level {level}: levels are 1 to {model.depth}")
-        if way not in WAYS:
-            raise ValueError(f"a skip can be one of {', '.join(WAYS)}, not {way!r}")
-        if way == "other" and other is None:
-            raise ValueError(f"skip {level} is to carry another image's maps: pass other=")
-    if any(way == "other" for way, _ in treatments.values()):
-        strangers = _carried(model, np.asarray(other, np.float32))
-
-    def treat(level: int, way: str, scale: float) -> Any:
-        def hook(module: UpSampling, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            below, carried = inputs
-            if way == "other":
-                carried = strangers[level - 1].to(carried)
-            if way == "mean":  # of the part that the joint takes
-                part = center_crop(carried, module.up(below).shape[-2:])
-                carried = part.mean((-2, -1), keepdim=True).expand_as(carried)
-            return below, carried * (0.0 if way == "cut" else scale)
-
-        return hook
-
-    hooks = [
-        _up_sampling(model, level).register_forward_pre_hook(treat(level, way, scale))
-        for level, (way, scale) in treatments.items()
-    ]
-    try:
-        yield model
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _carried(model: UNet, image: np.ndarray) -> list[Tensor]:
-    """Run a network on an image (C, H, W) and return what its skips carry, from the top."""
-    caught: list[Tensor] = []
-    hooks = [
-        down.register_forward_hook(lambda module, inputs, output: caught.append(output[0]))
-        for down in model.contracting
-    ]
-    try:
-        with torch.inference_mode():
-            model(torch.from_numpy(image)[None].to(next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return caught
-
-
-def _check_alike(network: PageNetwork, first: UNet) -> None:
-    """Refuse a network that cannot share image, label and controls with the first one."""
-    if network.model.num_classes != 2:
-        raise ValueError(
-            f"{network.name}: wrong pixels and Dice are those of one class against the "
-            f"background; this network has {network.model.num_classes} classes, not 2"
-        )
-    for name in ("depth", "padding", "in_channels"):
-        mine, its = getattr(network.model, name), getattr(first, name)
-        if mine != its:
-            raise ValueError(
-                f"{network.name}: {name} is {mine!r}, that of the first network {its!r}; networks "
-                "that are compared differ in their skips only"
-            )
-
-
-def _center(array: Any, size: Any) -> Any:
-    """Cut the middle out of the last two axes."""
-    top, left = ((array.shape[k - 2] - size[k]) // 2 for k in (0, 1))
-    return array[..., top : top + size[0], left : left + size[1]]
 
 
 def _operate(

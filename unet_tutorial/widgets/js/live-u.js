@@ -134,9 +134,8 @@ UNetBook.register("live-u", (model, el) => {
 
   // --- running
 
-  const ask = host.newest(async ({ wanted }) => {
+  const ask = host.newest(async ({ given, wanted }) => {
     await host.wake();
-    const given = compose();
     const open = { name: get("stage"), channel: get("channel") };
     const result = await host.run({ ...given, sheets: stages.map(({ name }) => name), open });
     for (const one of result.sheets) named[one.name].paint(one);
@@ -147,8 +146,9 @@ UNetBook.register("live-u", (model, el) => {
     if (maps.input.options.length === stages.length) await listAll();
   });
   const update = (wanted = true) => {
-    if (source) paintImage(compose());
-    ask({ wanted });
+    const given = compose();
+    paintImage(given);
+    ask({ given, wanted });
   };
   const listAll = async () => {
     const all = await host.call("list");
@@ -433,7 +433,7 @@ UNetBook.register("live-u", (model, el) => {
   draw();
   const frame = UNetBook.onFrame(draw);
   const stopFrame = follow(model, ["stage", "channel", "network", "shown"], frame);
-  const stopAsk = follow(model, ["stage", "channel", "network", "shown"], () => ready.then(() => ask({ wanted: true })));
+  const stopAsk = follow(model, ["stage", "channel", "network", "shown"], () => ready.then(() => ask({ given: compose(), wanted: true })));
   return () => {
     stopFrame();
     stopAsk();
