@@ -64,7 +64,7 @@ results: $(VENV)/.installed-test  ## List what was measured and how (NAME=board:
 front-end: $(VENV)/.installed-test  ## Build what the widgets ship from unet_tutorial/widgets/js
 	@$(bin)/python unet_tutorial/widgets/_build.py
 
-gpu-results: $(VENV)/.installed-book  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
+gpu-results: $(VENV)/.installed-test  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
 	@$(chapters) run --profile $(gpu_profile) --into _build/$(gpu_profile) --force
 	@for script in scripts/*.py; do \
 		name=$$(basename $$script .py); \

@@ -10,11 +10,15 @@ is trained: the files that are there are scored again and compared with the resu
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
+from unet_tutorial._files import write_whole
 from unet_tutorial.board import ISBI_RECIPE
 from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.export import NETWORKS as FOLDER
@@ -22,7 +26,7 @@ from unet_tutorial.export import load_network, read_network, write_network
 from unet_tutorial.inference import predict
 from unet_tutorial.lesson import Lesson, setup
 from unet_tutorial.metrics import evaluate
-from unet_tutorial.results import read_results, write_results
+from unet_tutorial.results import read_results, rows_to_keep, write_results
 from unet_tutorial.unet import UNet
 
 BASE_CHANNELS = 8
@@ -36,6 +40,7 @@ TERMS = {
 }
 NETWORKS = [f"{data}-{skip}" for data in DATA for skip in SKIPS]
 TOLERANCE = 0.01
+STORED = FOLDER.parents[1] / "book" / "results" / "networks.json"
 
 
 def score(model: UNet, held_out: SegmentationData) -> dict[str, float]:
@@ -100,9 +105,15 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON file to write; replaced when all is done.")],
     profile: Annotated[str, typer.Option(help="cpu, gpu or smoke.")] = "auto",
     into: Annotated[
-        Path | None, typer.Option(help="Folder of the networks; by default the package's own.")
+        Path | None,
+        typer.Option(
+            help="Folder of the networks; by default named after --out, "
+            "for the stored result file the package's own."
+        ),
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Such as isbi-concat.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Such as isbi-concat; rows of others are kept.")
+    ] = None,
     check_only: Annotated[
         bool, typer.Option("--check", help="Score the files that are there again.")
     ] = False,
@@ -114,14 +125,15 @@ def main(
     if check_only:
         check(out, names)
         return
-    if profile == "smoke" and into is None:
-        raise typer.BadParameter("a trial must not replace the networks: say --into FOLDER")
-    folder = into or FOLDER
-    rows: list[dict[str, Any]] = []
-    for name in names:
-        lesson = setup(profile, "membranes" if profile == "smoke" else DATA[name.split("-")[0]])
-        rows.append(make(name, lesson, folder))
-        print(rows[-1], flush=True)
+    # Measured elsewhere, on a GPU or as a trial, they do not replace those of the package.
+    folder = into or (FOLDER if out.resolve() == STORED else out.with_suffix(""))
+    if profile == "smoke" and folder == FOLDER:
+        raise typer.BadParameter("a trial must not replace the networks: write to another --out")
+    smoke = profile == "smoke"
+    lessons = {
+        data: setup(profile, "membranes" if smoke else title) for data, title in DATA.items()
+    }
+    lesson = next(iter(lessons.values()))
     settings = {
         **lesson.settings,
         **ISBI_RECIPE,
@@ -129,6 +141,19 @@ def main(
         "steps": STEPS[lesson.profile.name],
         "weights": "float16",
     }
+    planned = [{"network": name} for name in names]
+    rows: list[dict[str, Any]] = []
+    if only:
+        rows += rows_to_keep(out, planned, settings=settings, device=lesson.device)
+    with TemporaryDirectory() as made:
+        for name in names:
+            rows.append(make(name, lessons[name.split("-")[0]], Path(made)))
+            print(rows[-1], flush=True)
+        # Networks and their scores are replaced together, when all is done.
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path(made).iterdir():
+            write_whole(folder / file.name, partial(shutil.copyfile, file))
+    rows.sort(key=lambda row: NETWORKS.index(row["network"]))
     write_results(
         out,
         rows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -56,15 +57,43 @@ def test_skips_are_worth_something() -> None:
 
 
 def test_the_script_makes_them(tmp_path: Path) -> None:
-    main = load_script("networks").main
+    script = load_script("networks")
+    trial = {"profile": "smoke", "only": ["membranes-none"], "check_only": False}
+    with pytest.raises(typer.BadParameter, match="another --out"):
+        script.main(out=script.STORED, into=None, **trial)
+    assert script.STORED == ROOT / "book/results/networks.json"
     out = tmp_path / "networks.json"
-    trial = {"out": out, "profile": "smoke", "only": ["membranes-none"], "check_only": False}
-    with pytest.raises(typer.BadParameter, match="--into FOLDER"):
-        main(**trial, into=None)
-    assert not out.exists()
-    main(**trial, into=tmp_path)
-    model, about = load_network(tmp_path / "membranes-none.safetensors")
+    script.main(out=out, into=None, **trial)
+    model, about = load_network(tmp_path / "networks/membranes-none.safetensors")
     row = read_results(out)["rows"][0]
-    assert row["bytes"] == (tmp_path / "membranes-none.safetensors").stat().st_size
+    assert row["bytes"] == (tmp_path / "networks/membranes-none.safetensors").stat().st_size
     assert model.options["skip"] == "none"
     assert about["steps"] == row["steps"] == 2
+    # Another one by itself: the row of the first stays.
+    script.main(out=out, into=None, **{**trial, "only": ["membranes-add"]})
+    assert [row["network"] for row in read_results(out)["rows"]] == [
+        "membranes-add",
+        "membranes-none",
+    ]
+
+
+def test_a_measurement_that_dies_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load_script("networks")
+    make, made = script.make, []
+
+    def dies(name: str, *rest: Any) -> Any:
+        if made:
+            raise KeyboardInterrupt
+        made.append(name)
+        return make(name, *rest)
+
+    monkeypatch.setattr(script, "make", dies)
+    out, into = tmp_path / "networks.json", tmp_path / "networks"
+    trial = {"profile": "smoke", "only": ["membranes-add", "membranes-none"], "check_only": False}
+    with pytest.raises(KeyboardInterrupt):
+        script.main(out=out, into=into, **trial)
+    assert made == ["membranes-add"]
+    assert not out.exists()
+    assert not into.exists()
