@@ -473,6 +473,12 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     assert "no run folder" in call("export", tmp_path, "--to", "web").output
     assert "is a folder" in call("export", run, "--to", "web", "--out", tmp_path).output
     assert "say --image FILE" in call("export", run, "--to", "page").output
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    for image in (broken, tmp_path / "gone.png"):
+        refused = call("export", run, "--to", "page", "--image", image)
+        assert refused.exit_code == 1
+        assert f"error: {image}: " in refused.output
     assert not (run / "network.html").exists()
     about = json.loads((run / "run.json").read_text())
     about |= {"status": "interrupted", "steps_done": 1}

@@ -396,7 +396,10 @@ def _to_page(path: Path, run: Run, image: Path | None) -> str:
 
     if image is None:
         raise ValueError("a page begins with an image: say --image FILE, such as one to segment")
-    pixels = run.read(image)[0]
+    try:
+        pixels = run.read(image)[0]
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{image}: {error}") from error
     with TemporaryDirectory() as folder:
         network = Path(folder) / "network.safetensors"
         write_network(network, run.model, about=_about(run))
