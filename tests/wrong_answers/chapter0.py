@@ -149,7 +149,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (smoothed, "expected 0.5, got 0.52"),
         (python_division, "nothing found stopped with ZeroDivisionError: division by zero"),
         (a_map, "one number is expected, and a numpy array of shape 6×8 came"),
-        (0.8, "a function own_dice(prediction, truth) is expected"),
+        (0.8, "A function own_dice(prediction, truth) is expected"),
     ],
     "0.4": [
         (at_once, "asked for 9×9 pixels at once"),
@@ -157,7 +157,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (side_by_side, "there are 9 places for the window, and the network was asked 1 times"),
         (around_the_middle, "stopped with RuntimeError"),
         (first_class_only, "expected shape 1×2×3×3, got 3×3"),
-        (rows_and_columns, "values differ"),
+        (rows_and_columns, "rows and columns are exchanged"),
         (forgetful, "returned nothing. Is a `return` missing?"),
         (torch.zeros(1, 2, 3, 3), "Give the function itself, without calling it"),
     ],

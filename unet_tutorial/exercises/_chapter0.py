@@ -12,6 +12,7 @@ from unet_tutorial.exercises._exercise import (
     Wrong,
     call,
     exercise,
+    expect_answer,
     expect_close,
     expect_function,
     expect_number,
@@ -82,6 +83,7 @@ def _(answer: Any) -> None:
     shown="And all of them at full resolution. That is why networks pool.",
 )
 def _(answer: Any) -> None:
+    expect_answer(answer)
     expect_number(
         answer,
         70,
