@@ -37,6 +37,7 @@ from unet_tutorial.datasets import touching_cells
 from unet_tutorial.documents import article_namespace
 from unet_tutorial.exercises import _progress, check, hint, list_exercises, progress
 from unet_tutorial.exercises._exercise import CHAPTERS, exercise
+from unet_tutorial.exercises._progress import Progress
 from unet_tutorial.export import fold_batch_norm
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.losses import border_weight_map
@@ -159,6 +160,14 @@ def test_the_solution_passes_in_less_than_a_second_or_so(number: str) -> None:
 
 
 @by_number
+def test_another_right_answer_passes_too(number: str) -> None:
+    module = importlib.import_module(f"wrong_answers.chapter{number.split('.')[0]}")
+    for answer in getattr(module, "RIGHT", {}).get(number, []):
+        said = say(functools.partial(check, number, answer))
+        assert said.startswith(f"✓ {number}"), said
+
+
+@by_number
 def test_the_check_leaves_random_numbers_as_they_were(number: str) -> None:
     names = dict(solved_up_to(number))
     torch.manual_seed(5)
@@ -170,7 +179,7 @@ def test_the_check_leaves_random_numbers_as_they_were(number: str) -> None:
 
 
 @by_number
-def test_there_are_five_wrong_answers(number: str) -> None:
+def test_there_are_five_wrong_answers_or_more(number: str) -> None:
     assert len(wrong_answers(number)) >= 5
 
 
@@ -388,10 +397,18 @@ def test_the_table_of_progress_has_a_row_for_each_chapter_with_its_count(own_fil
     assert "<caption>Your exercises: ✓ solved, ○ open</caption>" in page
     assert page.count('<th scope="row"') == len({one.chapter for one in list_exercises()})
     number = len(list_exercises(3))
-    following = next(number for number in NUMBERS if number != "3.1")
     assert f">3 Expansive path</th><td>1 of {number}</td>" in page
-    assert f"1 of {len(NUMBERS)} exercises solved. Open next: {following}" in page
+    assert f"1 of {len(NUMBERS)} exercises solved. Open next: 3.2 A transposed" in page
     assert "color" not in page
+
+
+def test_the_next_exercise_follows_the_last_solved_and_the_left_out_come_at_the_end() -> None:
+    assert f"Open next: {NUMBERS[0]} " in repr(Progress({}))
+    assert f"Open next: {NUMBERS[2]} " in repr(Progress(dict.fromkeys([NUMBERS[1]], "")))
+    assert f"Open next: {NUMBERS[0]} " in repr(Progress(dict.fromkeys(NUMBERS[1:], "")))
+    assert f"{len(NUMBERS)} exercises solved: all of them." in repr(
+        Progress(dict.fromkeys(NUMBERS, ""))
+    )
 
 
 def test_the_command_line_lists_and_forgets(own_file: Path) -> None:

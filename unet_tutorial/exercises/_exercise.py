@@ -296,8 +296,7 @@ def expect_number(
     """
     expect_answer(value, what)
     what = _capital(what)
-    if isinstance(value, Tensor | np.ndarray | np.generic) and np.size(value) == 1:
-        value = value.item()
+    value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong(f"{what} must be one number, and you gave {describe(value)}.")
     if abs(value - right) <= tolerance:
@@ -514,8 +513,7 @@ def expect_close(value: Any, expected: Any, tried: str, *, tolerance: float = 1e
             )
         actual, wanted = value.astype(float), expected.astype(float)
     else:
-        if isinstance(value, Tensor | np.ndarray | np.generic) and np.size(value) == 1:
-            value = value.item()
+        value = plain_number(value)
         if not isinstance(value, int | float):
             raise Wrong(f"{tried}: one number is expected, and {describe(value)} came.")
         actual, wanted = np.asarray(float(value)), np.asarray(float(expected))
@@ -531,6 +529,21 @@ def expect_close(value: Any, expected: Any, tried: str, *, tolerance: float = 1e
         f"{tried}: {int(far.sum()):,} of {far.size:,} values differ. The first, at "
         f"{list(first)}: expected {_say(wanted[first])}, got {_say(actual[first])}."
     )
+
+
+def plain_number(value: Any) -> Any:
+    """Take the number out of a tensor or array that holds a single one; leave the rest alone.
+
+    Examples
+    --------
+    >>> plain_number(torch.tensor([[3.0]])), plain_number(np.float32(2)), plain_number("3")
+    (3.0, 2.0, '3')
+    """
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else value
+    if isinstance(value, np.ndarray | np.generic):
+        return value.item() if value.size == 1 else value
+    return value
 
 
 def expect_parameters(

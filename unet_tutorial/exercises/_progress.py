@@ -118,7 +118,10 @@ class Progress:
         return sorted(by_chapter.items())
 
     def _next(self) -> Exercise | None:
-        return next((one for one in REGISTRY.values() if one.number not in self.done), None)
+        """Go on behind the last that is solved; what was left out before comes at the end."""
+        book = list(REGISTRY.values())
+        last = max((place for place, one in enumerate(book) if one.number in self.done), default=-1)
+        return next((one for one in book[last + 1 :] + book if one.number not in self.done), None)
 
     def summary(self) -> str:
         """Say how many are solved, and which comes next."""
