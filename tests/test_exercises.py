@@ -28,7 +28,7 @@ from conftest import ROOT, MakeBook
 from torch import nn
 from typer.testing import CliRunner
 
-from unet_tutorial import DownSampling, UNet
+from unet_tutorial import DownSampling, UNet, UpSampling
 from unet_tutorial.ablations import count_objects
 from unet_tutorial.augmentation import deform, elastic_displacement, look_up
 from unet_tutorial.chapters import run_chapters
@@ -46,6 +46,13 @@ from unet_tutorial.partial import ContractingPath
 from unet_tutorial.shapes import receptive_field, trace_shapes
 from unet_tutorial.surgery import cut_skips
 from unet_tutorial.training import TrainingConfig, fit
+
+
+@pytest.fixture(autouse=True)
+def new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with nothing solved, and leave it so."""
+    monkeypatch.setattr(_progress, "_session", {})
+
 
 # --- every exercise of the book -------------------------------------------------------------------
 
@@ -311,7 +318,6 @@ def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep progress in a file of the test's own, as a new kernel would find it."""
     file = tmp_path / "somewhere" / "progress.json"
     monkeypatch.setenv("UNET_TUTORIAL_PROGRESS", str(file))
-    monkeypatch.setattr(_progress, "_session", {})
     return file
 
 
@@ -459,13 +465,13 @@ def test_1_1_shapes_of_two_steps_down() -> None:
     assert pool.shape[1:] == (64, 24, 40)
 
 
-def test_1_2_pooling_drops_a_row_in_silence_and_the_path_refuses() -> None:
+def test_1_pooling_drops_a_row_in_silence_and_the_path_refuses() -> None:
     assert nn.MaxPool2d(2)(torch.zeros(1, 1, 39, 39)).shape == (1, 1, 19, 19)
     with pytest.raises(ValueError, match=r"39 is odd.*32x32, 48x48"):
         ContractingPath(1, 2, base_channels=2)(torch.zeros(1, 1, 39, 39))
 
 
-def test_1_3_a_convolution_in_the_place_of_pooling() -> None:
+def test_1_4_a_convolution_in_the_place_of_pooling() -> None:
     class Striding(DownSampling):
         def __init__(self, in_channels: int, out_channels: int) -> None:
             super().__init__(in_channels, out_channels)
@@ -487,7 +493,14 @@ def test_2_1_a_level_deeper_and_half_as_wide() -> None:
     assert receptive_field(model, "bottleneck").height == 284
 
 
-def test_2_2_drop_out_in_training_mode_gives_two_answers() -> None:
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_2_2_what_the_exercise_counts_is_what_the_real_layers_see(depth: int) -> None:
+    with torch.device("meta"):
+        path = ContractingPath(1, 2, base_channels=1, depth=depth, bottleneck=True)
+    assert receptive_field(path, "bottleneck").height == 9 * 2**depth - 4
+
+
+def test_2_3_drop_out_in_training_mode_gives_two_answers() -> None:
     torch.manual_seed(0)
     network = ContractingPath(1, 2, base_channels=4, bottleneck=True)
     network.bottleneck = nn.Sequential(network.bottleneck, nn.Dropout(0.5))
@@ -497,7 +510,7 @@ def test_2_2_drop_out_in_training_mode_gives_two_answers() -> None:
     assert np.array_equal(predict(network, image[0]), predict(network, image[0]))
 
 
-def test_2_3_half_the_channels_of_the_bottleneck_save_next_to_no_memory() -> None:
+def test_2_half_the_channels_of_the_bottleneck_save_next_to_no_memory() -> None:
     with torch.device("meta"):
         whole, half = UNet(1, 2), UNet(1, 2, base_channels=32)
     assert trace_shapes(whole, (1024, 1024)).shares()["bottleneck"][2] < 0.01
@@ -514,7 +527,7 @@ def test_3_1_shape_and_size_of_an_up_convolution() -> None:
     assert sum(p.numel() for p in layer.parameters()) == 8_224
 
 
-def test_3_2_a_stencil_of_ones_repeats() -> None:
+def test_3_3_a_stencil_of_ones_repeats() -> None:
     small = torch.rand(1, 1, 3, 3)
     ours = F.conv_transpose2d(small, torch.ones(1, 1, 2, 2), stride=2)
     assert torch.equal(ours, F.interpolate(small, scale_factor=2, mode="nearest"))
@@ -524,6 +537,13 @@ def test_3_3_kernel_4_stride_2_overlaps_evenly() -> None:
     ones = torch.ones(1, 1, 6, 6)
     counts = F.conv_transpose2d(ones, torch.ones(1, 1, 4, 4), stride=2, padding=1)
     assert counts[0, 0, 2:-2, 2:-2].unique().tolist() == [4]
+
+
+def test_3_4_interpolation_and_a_1x1_have_a_quarter_of_the_weights() -> None:
+    transposed, bilinear = (
+        UpSampling(8, 6, upsampling=way).up for way in ("transposed", "bilinear")
+    )
+    assert transposed.weight.numel() == 4 * bilinear[1].weight.numel()
 
 
 def test_4_1_shapes_of_a_network_for_color() -> None:
