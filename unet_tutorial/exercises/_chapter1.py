@@ -146,8 +146,8 @@ def _(answer: Any) -> None:
     "1.4",
     "A convolution in the place of pooling",
     answer="a class StridingDownSampling(in_channels, out_channels) that returns (down, pool)",
-    hint="A subclass inherits all of DownSampling. Which one of the attributes that its __init__ has "
-    "set must become another layer?",
+    hint="A subclass inherits all of DownSampling. Which one of the attributes that its __init__ "
+    "has set must become another layer?",
     shown="Unlike the pooling, it has weights, and can give each of the four places its own: it "
     "could learn to tell where in the square something was, at the price of a channel for it.",
 )
