@@ -28,8 +28,8 @@ from unet_tutorial.unet import UNet
 @exercise(
     "4.1",
     "Shapes of a network for color images",
-    answer="three shapes (channels, height, width): of the output, of the bottleneck, and of what "
-    "the last double convolution takes",
+    answer="a triple: the shapes (channels, height, width) of the output, of the bottleneck, and of "
+    "what the last double convolution takes",
     hint="Each pooling halves both sides, and each level down has twice the channels. Two maps lie "
     "side by side before the last double convolution.",
     shown="Height and width follow from the poolings alone, the channels from base_channels and "
@@ -72,8 +72,7 @@ def _(answer: Any) -> None:
     hint="torch.nn.functional.pad(up, (left, right, top, bottom)) adds columns and rows, and cuts "
     "them off where a number is negative. Which row does a pooling drop, the first or the last?",
     shown="The mask will be as large as the image, and no map has moved against the other: row 0 "
-    "lies above row 0. What the new row holds is an invention, though, and the network was asked "
-    "about it.",
+    "lies above row 0. What a new row holds is an invention, though.",
 )
 def _(answer: Any) -> None:
     meet = expect_function(answer, "meet(up, skip)")

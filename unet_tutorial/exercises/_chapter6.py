@@ -25,8 +25,8 @@ from unet_tutorial.unet import UNet
 @exercise(
     "6.1",
     "What half precision leaves",
-    answer="two numbers (share, fastest): the share of the old time that the convolutions took, "
-    "and how many times as fast as at first the training can become",
+    answer="a pair: the share of the old time that the convolutions took, and how many times as "
+    "fast as at first the training can become",
     hint="Call the share p. Of the old time, 1 − p stays as it is and p becomes p/2; together they "
     "are the new time. For the second number let the convolutions take no time at all.",
     shown="What is not made faster sets the limit, and each rung makes the rest more visible.",
@@ -166,9 +166,9 @@ def _sum_in_float16(side: int) -> float:
     "loss",
     hint="Go through the lines in turn. Which values does the loss want as labels? What does "
     "F.cross_entropy want from the network, logits or probabilities? What is in .grad when a step "
-    "begins? And what hangs on a loss that somebody keeps (exercise 5)?",
-    shown="Only the first of the four stops a training. The others let it run, worse than it could "
-    "be, and no message says so.",
+    "begins? And what hangs on a loss that somebody keeps?",
+    shown="Only one of the four stops a training. The others let it run, worse than it could be, "
+    "and no message says so.",
 )
 def _(answer: Any) -> None:
     train_step = expect_function(answer, "train_step(model, optimizer, images, masks)")

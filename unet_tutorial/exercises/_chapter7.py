@@ -28,8 +28,8 @@ from unet_tutorial.unet import UNet
 @exercise(
     "7.1",
     "Five classes, and a size that does not fit",
-    answer="three parts: the two nearest sides that fit (smaller, larger), the shape (classes, "
-    "height, width) that predict gives, and the number of weights and biases of the last layer",
+    answer="a triple: the two nearest sides that fit, the shape (classes, height, width) that "
+    "predict gives, and the number of weights and biases of the last layer",
     hint="Four poolings halve four times. predict answers for the image that it was given. The "
     "last layer is a linear classifier for each pixel.",
     shown="The network is strict, predict is not, and a class more is a handful of weights more.",
