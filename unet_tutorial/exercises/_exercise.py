@@ -251,7 +251,7 @@ def expect_parts(answer: Any, names: Sequence[str]) -> tuple[Any, ...]:
             f"Expected is ({listed}), {len(names)} parts, and you gave {len(answer)}: "
             f"{describe(answer)}."
         )
-    if all(part is None or part is ... for part in answer):
+    if all(map(_is_open, answer)):
         raise Unanswered
     return tuple(answer)
 
@@ -348,7 +348,7 @@ def expect_guess(
     form = f"({', '.join(axes)})"
     if not isinstance(value, tuple | list):
         raise Wrong(f"The shape of {what} must be written as {form}, you gave {describe(value)}.")
-    if any(part is ... or part is None for part in value):
+    if any(map(_is_open, value)):
         raise Unanswered(f"The shape of {what} is still open.")
     if any(isinstance(part, bool) or not isinstance(part, int) for part in value):
         raise Wrong(f"The shape of {what} must be whole numbers, you gave {describe(value)}.")
@@ -519,7 +519,7 @@ def expect_close(value: Any, expected: Any, tried: str, *, tolerance: float = 1e
         if not isinstance(value, int | float):
             raise Wrong(f"{tried}: one number is expected, and {describe(value)} came.")
         actual, wanted = np.asarray(float(value)), np.asarray(float(expected))
-    if np.isnan(actual).any() and not np.isnan(wanted).any():
+    if actual.size > 1 and np.isnan(actual).any() and not np.isnan(wanted).any():
         raise Wrong(f"{tried}: {np.isnan(actual).sum()} of {actual.size} values are nan.")
     far = ~np.isclose(actual, wanted, rtol=tolerance, atol=tolerance)
     if not far.any():
@@ -684,6 +684,13 @@ def shape_text(shape: Sequence[int]) -> str:
     ('64×20×30', 'no axes')
     """
     return "×".join(map(str, shape)) or "no axes"
+
+
+def _is_open(part: Any) -> bool:
+    """Whether it is as the stub has it: dots, or a shape of dots."""
+    if isinstance(part, tuple | list):
+        return bool(part) and all(map(_is_open, part))
+    return part is None or part is ...
 
 
 def _capital(words: str) -> str:
