@@ -28,8 +28,8 @@ from unet_tutorial.unet import UNet
 @exercise(
     "4.1",
     "Shapes of a network for color images",
-    answer="a triple: the shapes (channels, height, width) of the output, of the bottleneck, and of "
-    "what the last double convolution takes",
+    answer="a triple: the shapes (channels, height, width) of the output, of the bottleneck, and "
+    "of what the last double convolution takes",
     hint="Each pooling halves both sides, and each level down has twice the channels. Two maps lie "
     "side by side before the last double convolution.",
     shown="Height and width follow from the poolings alone, the channels from base_channels and "
