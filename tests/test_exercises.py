@@ -58,6 +58,7 @@ def new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 NUMBERS = [one.number for one in list_exercises()]
 by_number = pytest.mark.parametrize("number", NUMBERS)
+FAULTY = {"6.4"}  # the stub is no gap to fill in but code to repair
 
 
 @functools.cache
@@ -122,7 +123,7 @@ def test_an_exercise_is_a_task_a_stub_that_ends_with_its_check_and_a_folded_solu
 ) -> None:
     assert cell(number, "-task").source.startswith(f"**{number}** ")
     assert re.fullmatch(rf"check\('{re.escape(number)}', .+\)", check_line(number))
-    assert "..." in cell(number).source
+    assert "..." in cell(number).source or number in FAULTY
     folded = cell(number, "-solution").source
     assert folded.startswith("<details>\n<summary>Solution</summary>\n\n")
     assert folded.endswith("\n\n</details>")
