@@ -401,12 +401,13 @@ def test_the_runner_of_the_chapters_turns_progress_off(
 def test_the_table_of_progress_has_a_row_for_each_chapter_with_its_count(own_file: Path) -> None:
     solve_one()
     page = progress()._repr_html_()
-    assert "<caption>Your exercises: ✓ solved, ○ open</caption>" in page
+    assert '<table class="dataframe">' in page, "which the book's theme darkens with the page"
+    assert ">Your exercises: ✓ solved, ○ open</caption>" in page
     assert page.count('<th scope="row"') == len({one.chapter for one in list_exercises()})
     number = len(list_exercises(3))
     assert f">3 Expansive path</th><td>1 of {number}</td>" in page
     assert f"1 of {len(NUMBERS)} exercises solved. Open next: 3.2 A transposed" in page
-    assert "color" not in page
+    assert set(re.findall(r"color: (\w+)", page)) == {"inherit"}
 
 
 def test_the_next_exercise_follows_the_last_solved_and_the_left_out_come_at_the_end() -> None:

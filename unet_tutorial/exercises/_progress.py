@@ -140,7 +140,7 @@ class Progress:
         return "\n".join([*lines, self.summary()])
 
     def _repr_html_(self) -> str:
-        # No color of its own: the table is the host's, in both themes.
+        # No color of its own: a table of this class is the host's, in both themes.
         rows = []
         for chapter, exercises in self._chapters():
             count = sum(one.number in self.done for one in exercises)
@@ -154,7 +154,8 @@ class Progress:
                 f'<td style="text-align: left">{marks}</td></tr>'
             )
         return (
-            "<table><caption>Your exercises: ✓ solved, ○ open</caption><thead><tr>"
+            '<table class="dataframe"><caption style="color: inherit">Your exercises: ✓ solved, '
+            "○ open</caption><thead><tr>"
             '<th scope="col" style="text-align: left">Chapter</th><th scope="col">Solved</th>'
             '<th scope="col" style="text-align: left">Exercises</th></tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table><p>{html.escape(self.summary())}</p>"
