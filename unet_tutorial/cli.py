@@ -154,6 +154,34 @@ def site(
 
 
 @chapters_app.command()
+def address(
+    url: Annotated[
+        str,
+        typer.Argument(help="https://github.com/OWNER/NAME; by default that of _config.yml."),
+    ] = "",
+    site: Annotated[
+        str, typer.Option(help="Address of the pages; by default GitHub's for the repository.")
+    ] = "",
+    root: Root = Path(),
+) -> None:
+    """Carry the repository's address from _config.yml into links, badges and install lines.
+
+    Example: unet-tutorial chapters address https://github.com/OWNER/NAME
+    """
+    from unet_tutorial._address import carry_address, read_address
+
+    with _errors():
+        start = root.resolve()
+        changed = carry_address(start, url, site)
+        for file in changed:
+            typer.echo(f"{file.relative_to(start)}: changed")
+        there = read_address(start)
+        typer.echo(f"repository {there.repository}, pages {there.site}")
+        if not changed:
+            typer.echo("nothing to change")
+
+
+@chapters_app.command()
 def numbers(
     root: Root = Path(),
     missing: Annotated[
