@@ -169,9 +169,7 @@ def test_people_copy_addresses_in_many_forms(form: str) -> None:
 )
 def test_what_is_no_address_is_refused_and_nothing_is_written(checkout: Path, wrong: str) -> None:
     before = contents(checkout)
-    said = CliRunner().invoke(
-        app, ["chapters", "address", "--root", str(checkout), "--", wrong]
-    )
+    said = CliRunner().invoke(app, ["chapters", "address", "--root", str(checkout), "--", wrong])
     assert said.exit_code == 1
     assert wrong in said.output
     assert "expected https://github.com/OWNER/NAME" in " ".join(said.output.split())
