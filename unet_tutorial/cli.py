@@ -80,6 +80,19 @@ def list_results(root: Root = Path()) -> None:
             typer.echo(f"    {script.measured or 'not measured yet'}")
 
 
+@results_app.command("tables")
+def tables_command(root: Root = Path()) -> None:
+    """Carry measured numbers from book/results into the tables of README.md.
+
+    Example: unet-tutorial results tables
+    """
+    from unet_tutorial._tables import carry_tables
+
+    with _errors():
+        changed = carry_tables(root.resolve())
+        typer.echo("README.md: changed" if changed else "nothing to change")
+
+
 @chapters_app.command("list")
 def list_command(root: Root = Path()) -> None:
     """List the chapters in reading order."""
