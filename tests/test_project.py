@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,8 +17,14 @@ import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
+from typer.testing import CliRunner
 
 from unet_tutorial import __version__
+from unet_tutorial._address import read_address
+from unet_tutorial._tables import fill_tables
+from unet_tutorial.chapters import list_chapters
+from unet_tutorial.cli import app
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 META: dict[str, Any] = PROJECT["project"]
@@ -180,6 +188,91 @@ def test_workflow_and_local_run_are_the_same_script() -> None:
     assert ".ci/run" in workflow
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+# ---- README
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_numbers_of_readme_are_the_measured_ones() -> None:
+    assert fill_tables(README, ROOT / "book" / "results") == README, "make tables"
+    assert README.count("<!-- table ") >= 2
+    bare = "<!-- table board | by: rung | values: dice -->\n<!-- /table -->"
+    assert "| + skip connections | 0." in fill_tables(bare, ROOT / "book" / "results")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("<!-- table board | by: rung | values: dice -->", ValueError, "1 tables begin and 0 end"),
+        (
+            "<!-- table gone | by: a | values: b -->\n<!-- /table -->",
+            FileNotFoundError,
+            "NAME=gone",
+        ),
+        (
+            "<!-- table board | by: rung -->\n<!-- /table -->",
+            ValueError,
+            "has by: expected by, val",
+        ),
+        ("<!-- table board | by: rung | values: luck -->\n<!-- /table -->", ValueError, "luck"),
+    ],
+)
+def test_a_table_that_cannot_be_filled_says_why(
+    text: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        fill_tables(text, ROOT / "book" / "results")
+
+
+def test_the_tables_command_carries_a_new_number(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "book" / "results", tmp_path / "book" / "results")
+    for name in ("README.md", "_toc.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["results", "tables", "--root", str(tmp_path)]
+    assert "nothing to change" in CliRunner().invoke(app, command).output
+    file = tmp_path / "book" / "results" / "isbi.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    for row in about["rows"]:
+        row["dice"] = 0.5
+    file.write_text(json.dumps(about), encoding="utf-8")
+    assert "README.md: changed" in CliRunner().invoke(app, command).output
+    written = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert written.count("| 0.500 ± 0.000 |") == 4
+    assert "root of a checkout" in CliRunner().invoke(app, [*command[:3], "/"]).output
+
+
+def test_every_chapter_is_one_press_away_from_colab() -> None:
+    there, branch = read_address(ROOT), CONFIG["repository"]["branch"]
+    folder = (
+        f"https://colab.research.google.com/github/{there.owner}/{there.name}/blob/{branch}/book"
+    )
+    for chapter in list_chapters(ROOT):
+        assert f"({folder}/{chapter.name})" in README, "a link in the row of the chapter"
+    linked = re.findall(rf"{re.escape(folder)}/([\w.-]+)\)", README)
+    assert set(linked) == {chapter.name for chapter in list_chapters(ROOT)}
+    binder = (
+        f"https://mybinder.org/v2/gh/{there.owner}/{there.name}/{branch}?urlpath=lab/tree/book/"
+    )
+    for name in re.findall(rf"{re.escape(binder)}([\w.-]+)", README):
+        assert (ROOT / "book" / name).is_file()
+    assert binder in README
+
+
+def test_the_pictures_of_readme_are_there_move_and_are_small() -> None:
+    files = re.findall(r'(?:src|srcset)="([^"]+)"|\]\((book/images/[^)]+)\)', README)
+    names = {one or other for one, other in files}
+    assert len(names) >= 5
+    for name in names:
+        assert (ROOT / name).stat().st_size < 1e6, name
+        if name.endswith(".webp"):
+            with Image.open(ROOT / name) as picture:
+                assert picture.n_frames > 10  # type: ignore[attr-defined]
+        else:
+            assert "<title>" in (ROOT / name).read_text(encoding="utf-8")
+    assert {"book/images/live-u.webp", "book/images/live-u-dark.webp"} <= names
+    assert min(map(len, re.findall(r'alt="([^"]*)"', README))) > 40
 
 
 # ---- what runs on GitHub

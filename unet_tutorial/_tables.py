@@ -11,6 +11,7 @@ from unet_tutorial.results import machine_name, read_results, table_of_means
 _PLACE = re.compile(
     r"(?P<head><!-- table (?P<said>[^\n]*?) -->\n)(?P<table>.*?)(?P<end><!-- /table -->)", re.DOTALL
 )
+_NAMES = {"v rand": "V_Rand", "v info": "V_Info", "dice": "Dice"}  # as the field writes them
 _BEGIN, _END = "<!-- table ", "<!-- /table -->"
 
 
@@ -101,6 +102,7 @@ def _table(said: str, results: Path) -> str:
     about = read_results(file)
     where = dict(pair.split("=", 1) for pair in columns.get("where", []))
     head, *rows = table_of_means(about["rows"], columns["by"], columns["values"], where)
+    head = [_NAMES.get(name, name) for name in head]
     marks = ["---"] * len(columns["by"]) + ["---:"] * (len(head) - len(columns["by"]))
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, marks, *rows)]
     measured = f"Measured {about['date']} on {machine_name(about['machine'])}; ± between seeds."
