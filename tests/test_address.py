@@ -197,6 +197,7 @@ def test_no_other_file_holds_the_address() -> None:
     known = {file for place in ("_config.yml", *PLACES) for file in ROOT.glob(place)}
     form = re.compile(rf"{re.escape(old.owner)}/{re.escape(old.name)}\b|{re.escape(old.site)}")
     skipped = {".git", ".venv", "_build", "tests", "networks", ".mypy_cache", ".ruff_cache"}
+    skipped |= {"PKG-INFO", "unet_tutorial.egg-info"}  # made from README
     for file in ROOT.rglob("*"):
         parts = set(file.relative_to(ROOT).parts)
         if file in known or not file.is_file() or parts & skipped:
