@@ -12,6 +12,7 @@ CHAPTER ?=
 NAME ?=
 DATASET ?=
 SEED ?=
+LAB_ARGS ?=
 URL ?=
 SITE ?=
 # Empty: the newest releases instead of those that were tested together.
@@ -45,8 +46,8 @@ site: $(VENV)/.installed-book  ## Build the site from the stored outputs, withou
 refresh: $(VENV)/.installed-book  ## Run chapters and renew their stored outputs (CHAPTER=2-bottleneck: one)
 	@$(chapters) refresh $(CHAPTER)
 
-lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab
-	@$(bin)/jupyter lab book
+lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab (LAB_ARGS=--no-browser, --allow-root in a container ...)
+	@$(bin)/jupyter lab book $(LAB_ARGS)
 
 test: lint unit notebooks package  ## Lint, types, unit tests, doctests, site, every cell of every chapter, the installed package
 
