@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT, WIDE, serve
 
 import unet_tutorial
+from unet_tutorial._address import read_address
 from unet_tutorial.chapters import list_chapters
 
 CHAPTERS = [f"{chapter.stem}.html" for chapter in list_chapters(ROOT)]
@@ -114,6 +115,18 @@ def test_every_image_has_an_alternative_text(site: Path, page: str) -> None:
 def test_a_figure_says_more_than_its_kind(site: Path, page: str) -> None:
     figures = [image for image in Links(site / page).images if "_images" in (image["src"] or "")]
     assert all(len(image.get("alt") or "") > 40 for image in figures)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_chapter_can_be_opened_in_colab_and_binder_and_downloaded(site: Path, page: str) -> None:
+    there, name = read_address(ROOT), page.replace(".html", ".ipynb")
+    repository = f"{there.owner}/{there.name}"
+    doors = {
+        f"https://colab.research.google.com/github/{repository}/blob/main/book/{name}",
+        f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/book/{name}",
+        f"_sources/{name}",
+    }
+    assert doors & set(Links(site / page).links) == (doors if page in CHAPTERS else set())
 
 
 class Visit(NamedTuple):
