@@ -14,6 +14,7 @@ A later build changes only some pages, so everything here may meet a page that i
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -133,13 +134,24 @@ def used_rules(rules: list[Any], may_occur: Callable[[str], bool]) -> str:
     return "".join(text)
 
 
-def one_sheet(sheets: list[Path], texts: Iterable[str]) -> str:
+def read_sheet(file: Path) -> list[tuple[Path, list[Any]]]:
+    """Read the rules of a sheet, those of the sheets that it imports first."""
+    rules = tinycss2.parse_stylesheet(file.read_text(encoding="utf-8"))
+    imports = [r for r in rules if r.type == "at-rule" and r.lower_at_keyword == "import"]
+    read = []
+    for rule in imports:
+        address = next(token.value for token in rule.prelude if token.type in ("string", "url"))
+        read += read_sheet(file.parent / address)
+    return [*read, (file, [rule for rule in rules if rule not in imports])]
+
+
+def one_sheet(sheets: list[Path], texts: Iterable[str], folder: Path) -> str:
     """Put style sheets together, without what none of the texts (pages and scripts) can use.
 
     Raises
     ------
     ValueError
-        If a sheet cannot be parsed, or points to a file: the one sheet lies in another folder.
+        If a sheet cannot be parsed, or points to a file that is not there.
     """
     words, begun = words_of(texts)
 
@@ -147,15 +159,19 @@ def one_sheet(sheets: list[Path], texts: Iterable[str]) -> str:
     def may_occur(name: str) -> bool:
         return name in words or name.startswith(begun)
 
-    whole = "".join(
-        used_rules(tinycss2.parse_stylesheet(sheet.read_text(encoding="utf-8")), may_occur)
-        for sheet in sheets
-    )
-    files = [one for one in re.findall(r"url\(([^)]*)\)", whole) if "data:" not in one]
-    files = [one for one in files if not one.strip("\"'").startswith("#")]
-    if files:
-        raise ValueError(f"style sheets point to files, which one sheet cannot: {files}")
-    return whole
+    whole = []
+    for file, rules in (pair for sheet in sheets for pair in read_sheet(sheet)):
+
+        def move(found: re.Match[str], old: Path = file.parent) -> str:
+            if found[1].startswith(("data:", "#")):
+                return found[0]
+            target = old / found[1]
+            if not target.is_file():
+                raise ValueError(f"{file.name} points to {found[1]}, which is not there")
+            return f'url("{os.path.relpath(target, folder)}")'
+
+        whole.append(re.sub(r"url\(\s*[\"']?([^)\"']*)[\"']?\s*\)", move, used_rules(rules, may_occur)))
+    return "".join(whole)
 
 
 # ---- pages
@@ -257,7 +273,7 @@ def lighten(app: Sphinx, problem: Exception | None) -> None:
             if one.name != "fontawesome.js" and any(one.name in page for page in pages.values())
         ]
         texts = [*pages.values(), *(one.read_text(encoding="utf-8") for one in scripts)]
-        whole = one_sheet([folder / name for name in sheets], texts)
+        whole = one_sheet([folder / name for name in sheets], texts, (folder / SHEET).parent)
         (folder / SHEET).write_text(whole, encoding="utf-8")
     version = hashlib.sha256((folder / SHEET).read_bytes()).hexdigest()[:8]
     for file, page in pages.items():
