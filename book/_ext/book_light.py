@@ -34,6 +34,11 @@ ICON = re.compile(r'<(i|span) class="([^"]*\bfa[srb]? ?[^"]*)"([^>]*)>\s*</\1>')
 SHEET = "_static/book-all.css"
 SCRIPT_TAG = re.compile(r"[ \t]*<script\b([^>]*)>(.*?)</script>\n?", re.DOTALL)
 LINK_TAG = re.compile(r"[ \t]*<link\b[^>]*>\n?")
+#: Boxes that may scroll, as the theme's script looks for them.
+BOX_TAG = re.compile(
+    r'(<pre(?: (?!tabindex)[^<>]*)?'
+    r'|<div class="(?:pst-scrollable-table-container|output(?: [^"]*)?)")>'
+)
 IMAGE_TAG = re.compile(r"<img\b[^>]*>")
 #: Scripts that only some pages need, each with what shows the need.
 NEEDED_BY = {
@@ -223,9 +228,29 @@ def defer_scripts(page: str, options: str) -> str:
     return SCRIPT_TAG.sub(instead, page)
 
 
+def let_boxes_wait(folder: Path) -> None:
+    """Let the theme measure a box that may scroll when the reader comes near it.
+
+    The theme measures all of them when a page has loaded, and writes in between, so that the whole
+    page is laid out again and again: a third of a second of work on a telephone. Another release
+    of the theme may do it another way; then nothing is changed, and the pages are slower, not wrong.
+    """
+    file = folder / "_static" / "scripts" / "pydata-sphinx-theme.js"
+    text = file.read_text(encoding="utf-8")
+    each = r"\.forEach\((\w)=>\{(\1\.tabIndex=\1\.scrollWidth>[^{}]*)\}\)"
+    file.write_text(
+        re.sub(each, r".forEach(\1=>{bookNear(\1,()=>{\2})})", text), encoding="utf-8"
+    )
+
+
 def needed(script: str, page: str) -> bool:
     """Tell whether a page shows anything that the script works on."""
     return script not in NEEDED_BY or bool(re.search(NEEDED_BY[script], page))
+
+
+def reach_boxes(page: str) -> str:
+    """Let the keyboard reach every box that may scroll, until it is measured."""
+    return BOX_TAG.sub(r'\1 tabindex="0">', page)
 
 
 def size_images(page: str, folder: Path) -> str:
@@ -262,10 +287,11 @@ def lighten(app: Sphinx, problem: Exception | None) -> None:
     pages, sheets = {}, []
     for file in sorted(folder.glob("*.html")):
         page = ICON.sub(draw_icon, file.read_text(encoding="utf-8"))
-        page = size_images(defer_scripts(page, options), folder)
+        page = size_images(reach_boxes(defer_scripts(page, options)), folder)
         _, asked = link_sheets(page, SHEET)
         sheets += [name for name in asked if name not in sheets and name != SHEET]
         pages[file] = page
+    let_boxes_wait(folder)
     if sheets:
         scripts = [
             one
