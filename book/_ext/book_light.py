@@ -13,6 +13,7 @@ A later build changes only some pages, so everything here may meet a page that i
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -34,6 +35,8 @@ ICON = re.compile(r'<(i|span) class="([^"]*\bfa[srb]? ?[^"]*)"([^>]*)>\s*</\1>')
 SHEET = "_static/book-all.css"
 SCRIPT_TAG = re.compile(r"[ \t]*<script\b([^>]*)>(.*?)</script>\n?", re.DOTALL)
 LINK_TAG = re.compile(r"[ \t]*<link\b[^>]*>\n?")
+#: Widgets that show their pictures and do not read them.
+SHOWN_ONLY = ("skip-comparison", "training-playback")
 #: Boxes that may scroll, as the theme's script looks for them.
 BOX_TAG = re.compile(
     r'(<pre(?: (?!tabindex)[^<>]*)?'
@@ -278,6 +281,27 @@ def size_images(page: str, folder: Path) -> str:
     return IMAGE_TAG.sub(instead, page)
 
 
+def move_pictures(page: str, folder: Path) -> str:
+    """Put pictures that a widget only shows into files, which come when they are looked at.
+
+    Other widgets read the pixels of theirs, which browsers forbid for files of a page from disk.
+    """
+
+    def widget(found: re.Match[str]) -> str:
+        return re.sub(r"data:image/(png|jpeg);base64,([\w+/=]+)", picture, found[0])
+
+    def picture(found: re.Match[str]) -> str:
+        data = base64.b64decode(found[2])
+        name = f"_images/{hashlib.sha256(data).hexdigest()[:32]}.{found[1]}"
+        (folder / name).write_bytes(data)
+        return name
+
+    names = "|".join(SHOWN_ONLY)
+    return re.sub(
+        rf'<div class="unet-widget" data-widget="(?:{names})".*?</script>', widget, page, flags=re.S
+    )
+
+
 def lighten(app: Sphinx, problem: Exception | None) -> None:
     """Go through all pages once they are written."""
     if problem or app.builder.name not in ("html", "dirhtml"):
@@ -287,7 +311,8 @@ def lighten(app: Sphinx, problem: Exception | None) -> None:
     pages, sheets = {}, []
     for file in sorted(folder.glob("*.html")):
         page = ICON.sub(draw_icon, file.read_text(encoding="utf-8"))
-        page = size_images(reach_boxes(defer_scripts(page, options)), folder)
+        page = reach_boxes(defer_scripts(page, options))
+        page = size_images(move_pictures(page, folder), folder)
         _, asked = link_sheets(page, SHEET)
         sheets += [name for name in asked if name not in sheets and name != SHEET]
         pages[file] = page
