@@ -22,7 +22,7 @@ gpu_results := $(if $(filter gpu,$(gpu_profile)),book/results/gpu,_build/results
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book site refresh lab test lint unit notebooks results front-end gpu-results constraints clean
+.PHONY: help book site refresh lab test lint unit notebooks results front-end lighthouse gpu-results constraints clean
 
 help:  ## List all commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -63,6 +63,11 @@ results: $(VENV)/.installed-test  ## List what was measured and how (NAME=board:
 
 front-end: $(VENV)/.installed-test  ## Build what the widgets ship from unet_tutorial/widgets/js
 	@$(bin)/python unet_tutorial/widgets/_build.py
+
+lighthouse: $(VENV)/.installed-test  ## Measure how light the pages are (needs npm and Chromium; installs Lighthouse into _build)
+	@[ -x _build/lighthouse/node_modules/.bin/lighthouse ] || \
+		npm install --silent --ignore-scripts --no-audit --no-fund --prefix _build/lighthouse lighthouse@12
+	@$(bin)/python -m pytest -q -s tests/test_site_light.py -k lighthouse
 
 gpu-results: $(VENV)/.installed-test  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
 	@$(chapters) run --profile $(gpu_profile) --into _build/$(gpu_profile) --force
