@@ -149,7 +149,7 @@ def draw_card(file: Path, title: str, question: str, chapter: int) -> None:
     picture.thumbnail(room) if picture.width > room[0] or picture.height > room[1] else None
     card.paste(picture, ((CARD[0] - picture.width) // 2, CARD[1] - picture.height - 20))
     file.parent.mkdir(parents=True, exist_ok=True)
-    card.quantize(64, dither=Image.Dither.NONE).save(file, optimize=True)
+    card.quantize(160, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def draw_mark(svg: Path, file: Path, side: int) -> None:
