@@ -31,7 +31,7 @@ class PagesHandler(QuietHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the base class calls it by this name
         path = urlsplit(self.path).path.removeprefix(PREFIX)
         file = Path(self.directory) / path.lstrip("/")
         file = file / "index.html" if file.is_dir() else file

@@ -1,4 +1,4 @@
-"""What others see of a page: its address, a description, a card with a picture, icons, and "not found".
+"""What others see of a page: address, description, card, icons, and what is shown for no page.
 
 The site's address is made from that of the repository, which stands in ``_config.yml`` alone:
 GitHub serves ``github.com/OWNER/NAME`` at ``OWNER.github.io/NAME``. Who serves the book elsewhere

@@ -39,7 +39,7 @@ LINK_TAG = re.compile(r"[ \t]*<link\b[^>]*>\n?")
 SHOWN_ONLY = ("skip-comparison", "training-playback")
 #: Boxes that may scroll, as the theme's script looks for them.
 BOX_TAG = re.compile(
-    r'(<pre(?: (?!tabindex)[^<>]*)?'
+    r"(<pre(?: (?!tabindex)[^<>]*)?"
     r'|<div class="(?:pst-scrollable-table-container|output(?: [^"]*)?)")>'
 )
 IMAGE_TAG = re.compile(r"<img\b[^>]*>")
@@ -51,7 +51,7 @@ NEEDED_BY = {
     "clipboard.min.js": '<div class="highlight',
     "copybutton.js": '<div class="highlight',
     "design-tabs.js": "sd-tab-set",
-    "togglebutton.js": r'class="(?:[^"]* )?(?:toggle|tag_hide\w*|dropdown admonition|admonition dropdown)[ "]',
+    "togglebutton.js": r'class="(?:[^"]* )?(?:toggle|dropdown admonition|admonition dropdown)[ "]',
 }
 
 
@@ -170,15 +170,17 @@ def one_sheet(sheets: list[Path], texts: Iterable[str], folder: Path) -> str:
     whole = []
     for file, rules in (pair for sheet in sheets for pair in read_sheet(sheet)):
 
-        def move(found: re.Match[str], old: Path = file.parent) -> str:
+        def move(found: re.Match[str], file: Path = file) -> str:
             if found[1].startswith(("data:", "#")):
                 return found[0]
-            target = old / found[1]
+            target = file.parent / found[1]
             if not target.is_file():
                 raise ValueError(f"{file.name} points to {found[1]}, which is not there")
             return f'url("{os.path.relpath(target, folder)}")'
 
-        whole.append(re.sub(r"url\(\s*[\"']?([^)\"']*)[\"']?\s*\)", move, used_rules(rules, may_occur)))
+        whole.append(
+            re.sub(r"url\(\s*[\"']?([^)\"']*)[\"']?\s*\)", move, used_rules(rules, may_occur))
+        )
     return "".join(whole)
 
 
@@ -236,14 +238,12 @@ def let_boxes_wait(folder: Path) -> None:
 
     The theme measures all of them when a page has loaded, and writes in between, so that the whole
     page is laid out again and again: a third of a second of work on a telephone. Another release
-    of the theme may do it another way; then nothing is changed, and the pages are slower, not wrong.
+    of the theme may do it another way; then nothing is changed: pages are slower, not wrong.
     """
     file = folder / "_static" / "scripts" / "pydata-sphinx-theme.js"
     text = file.read_text(encoding="utf-8")
     each = r"\.forEach\((\w)=>\{(\1\.tabIndex=\1\.scrollWidth>[^{}]*)\}\)"
-    file.write_text(
-        re.sub(each, r".forEach(\1=>{bookNear(\1,()=>{\2})})", text), encoding="utf-8"
-    )
+    file.write_text(re.sub(each, r".forEach(\1=>{bookNear(\1,()=>{\2})})", text), encoding="utf-8")
 
 
 def needed(script: str, page: str) -> bool:
