@@ -36,6 +36,7 @@ SHEET = "_static/book-all.css"
 SCRIPT_TAG = re.compile(r"[ \t]*<script\b([^>]*)>(.*?)</script>\n?", re.DOTALL)
 LINK_TAG = re.compile(r"[ \t]*<link\b[^>]*>\n?")
 #: Widgets that show their pictures and do not read them.
+PICTURES = "_static/pictures"
 SHOWN_ONLY = ("skip-comparison", "training-playback")
 #: Boxes that may scroll, as the theme's script looks for them.
 BOX_TAG = re.compile(
@@ -267,7 +268,8 @@ def size_images(page: str, folder: Path) -> str:
         nonlocal figures
         tag = found[0]
         source = re.search(r'src="([^"?]*)"', tag)
-        if not source or "_images/" not in source[1] or " loading=" in tag:
+        ours = source and ("_images/" in source[1] or PICTURES in source[1])
+        if not source or not ours or " loading=" in tag:
             return tag
         figures += 1
         size = ""
@@ -292,7 +294,8 @@ def move_pictures(page: str, folder: Path) -> str:
 
     def picture(found: re.Match[str]) -> str:
         data = base64.b64decode(found[2])
-        name = f"_images/{hashlib.sha256(data).hexdigest()[:32]}.{found[1]}"
+        name = f"{PICTURES}/{hashlib.sha256(data).hexdigest()[:32]}.{found[1]}"
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
         return name
 
