@@ -27,8 +27,8 @@ gpu_results := $(if $(filter gpu,$(gpu_profile)),book/results/gpu,_build/results
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book site refresh lab test lint unit notebooks package results tables front-end pictures gpu-results address \
-        constraints clean
+.PHONY: help book site refresh lab test lint unit notebooks package results tables front-end pictures \
+        lighthouse gpu-results address constraints clean
 
 help:  ## List all commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -79,6 +79,11 @@ front-end: $(VENV)/.installed-test  ## Build what the widgets ship from unet_tut
 
 pictures: $(VENV)/.installed-test  ## Record the moving pictures of README.md in a browser
 	@$(bin)/python book/images/record.py
+
+lighthouse: $(VENV)/.installed-test  ## Measure how light the pages are (needs npm and Chromium; installs Lighthouse into _build)
+	@[ -x _build/lighthouse/node_modules/.bin/lighthouse ] || \
+		npm install --silent --ignore-scripts --no-audit --no-fund --prefix _build/lighthouse lighthouse@12
+	@$(bin)/python -m pytest -q -s tests/test_site_light.py -k lighthouse
 
 gpu-results: $(VENV)/.installed-test  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
 	@$(chapters) run --profile $(gpu_profile) --into _build/$(gpu_profile) --force
