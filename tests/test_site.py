@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from conftest import ROOT, WIDE, serve
 
+import unet_tutorial
 from unet_tutorial.chapters import list_chapters
 
 CHAPTERS = [f"{chapter.stem}.html" for chapter in list_chapters(ROOT)]
@@ -21,6 +23,10 @@ WRITTEN = [
     "glossary.html",
     "results.html",
     "runs.html",
+    "api-network.html",
+    "api-training.html",
+    "api-use.html",
+    "api-chapters.html",
     "formulas.html",
 ]
 PAGES = [*WRITTEN, "search.html", "genindex.html"]
@@ -62,6 +68,22 @@ def broken(page: Path) -> list[str]:
         if not target.is_file() or (anchor and unquote(anchor) not in anchors):
             wrong.append(address)
     return wrong
+
+
+def test_every_public_module_is_in_the_api() -> None:
+    package = {
+        f"unet_tutorial.{module.name}"
+        for module in pkgutil.iter_modules(unet_tutorial.__path__)
+        if not module.name.startswith("_")
+    }
+    pages = sorted((ROOT / "book").glob("api-*.md"))
+    told = [
+        line.split("::")[1].strip()
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith(".. automodule::")
+    ]
+    assert sorted(told) == sorted(package - {"unet_tutorial.cli"})
 
 
 def test_pages_of_the_site_are_the_known_ones(site: Path) -> None:

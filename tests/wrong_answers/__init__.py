@@ -1,0 +1,1 @@
+"""Answers to the exercises: `WRONG` of each module has (answer, what is said), `RIGHT` others."""
