@@ -43,6 +43,8 @@ BOX_TAG = re.compile(
     r"(<pre(?: (?!tabindex)[^<>]*)?"
     r'|<div class="(?:pst-scrollable-table-container|output(?: [^"]*)?)")>'
 )
+#: The side with name, search and chapters belongs to no landmark in the theme.
+SIDE, NAMED_SIDE = '<div id="pst-primary-sidebar"', '<div role="complementary" aria-label="Book" id'
 IMAGE_TAG = re.compile(r"<img\b[^>]*>")
 #: Scripts that only some pages need, each with what shows the need.
 NEEDED_BY = {
@@ -314,6 +316,7 @@ def lighten(app: Sphinx, problem: Exception | None) -> None:
     pages, sheets = {}, []
     for file in sorted(folder.glob("*.html")):
         page = ICON.sub(draw_icon, file.read_text(encoding="utf-8"))
+        page = page.replace(SIDE, f'{NAMED_SIDE}="pst-primary-sidebar"')
         page = reach_boxes(defer_scripts(page, options))
         page = size_images(move_pictures(page, folder), folder)
         _, asked = link_sheets(page, SHEET)
