@@ -8,7 +8,7 @@ them before the expansive path of the book. Chapter 8 uses them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         super().__init__()
         check_count("in_channels", in_channels)
         self.in_channels = in_channels
-        # Three colors have a mean each. Other channels have no color, and get the mean of the means.
+        # Three colors have a mean each; other channels have no color, and get the means' mean.
         for name, three in (("shift", self.mean), ("scale", self.std)):
             values = torch.tensor(three)
             if in_channels != 3:
@@ -106,6 +106,10 @@ class Encoder(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Do the same for images that are normalized already."""
+        raise NotImplementedError
+
+    def parts(self) -> list[tuple[str, list[nn.Module]]]:
+        """List what leads to each map, and poolings between: words, and layers in their order."""
         raise NotImplementedError
 
     def first_convolution(self) -> nn.Conv2d:
@@ -162,6 +166,18 @@ class Vgg(Encoder):
                 maps.append(x)
             x = layer(x)
         return [*maps, x]
+
+    def parts(self) -> list[tuple[str, list[nn.Module]]]:
+        """List the stages and the poolings between them."""
+        parts: list[tuple[str, list[nn.Module]]] = []
+        stage: list[nn.Module] = []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                parts += [(_convolutions(stage), stage), ("2×2 max pooling", [layer])]
+                stage = []
+            else:
+                stage.append(layer)
+        return [*parts, (_convolutions(stage), stage)]
 
 
 class BasicBlock(nn.Module):
@@ -245,6 +261,15 @@ class ResNet(Encoder):
             x = stage(x)
             maps.append(x)
         return maps
+
+    def parts(self) -> list[tuple[str, list[nn.Module]]]:
+        """List the stem, its pooling and the stages."""
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [
+            ("7×7 convolution, stride 2", [self.conv1, self.bn1, self.relu]),
+            ("3×3 max pooling", [self.maxpool]),
+            *((f"{len(stage)} basic blocks", [stage]) for stage in stages),
+        ]
 
 
 class SameConvolution(nn.Conv2d):
@@ -400,6 +425,24 @@ class EfficientNetLite0(Encoder):
             if number in self._last:
                 maps.append(x)
         return maps
+
+    def parts(self) -> list[tuple[str, list[nn.Module]]]:
+        """List the stages, the first one with the stem."""
+        parts: list[tuple[str, list[nn.Module]]] = []
+        stage: list[nn.Module] = [self._conv_stem, self._bn0]
+        for number, block in enumerate(self._blocks):
+            stage.append(block)
+            if number in self._last:
+                words = f"{len(stage)} inverted blocks" if parts else "stem, 1 inverted block"
+                parts.append((words, stage))
+                stage = []
+        return parts
+
+
+def _convolutions(layers: Sequence[nn.Module]) -> str:
+    number = sum(isinstance(layer, nn.Conv2d) for layer in layers)
+    words = {1: "one", 2: "two", 3: "three", 4: "four"}
+    return f"{words[number]} 3×3 convolution" + "s" * (number > 1)
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -658,9 +701,9 @@ class EncoderUNet(nn.Module):
             of 2^depth.
         """
         self._check(images)
-        *skips, x = self.encoder(images)  # x: (N, C, H / 2^depth, W / 2^depth)
-        if self.detail is not None:
-            skips.insert(0, self.detail(images))  # (N, detail_channels, H, W)
+        detail = [] if self.detail is None else [self.detail(images)]  # (N, detail_channels, H, W)
+        *maps, x = self.encoder(images)  # x: (N, C, H / 2^depth, W / 2^depth)
+        skips = [*detail, *maps]
         for up_sampling, skip in zip(self.expansive, reversed(skips), strict=True):
             x = up_sampling(x, skip)  # the skip's channels, twice the size
         return self.out(x)  # (N, num_classes, H, W)
@@ -675,6 +718,21 @@ class EncoderUNet(nn.Module):
     def extra_repr(self) -> str:
         """Show what ``print(model)`` would not."""
         return f"encoder={self.name!r}, depth={self.depth}, frozen={self.frozen}"
+
+    def traced_parts(self) -> list[tuple[str, str, list[nn.Module]]]:
+        """Name the stages of the contracting path for `unet_tutorial.shapes.trace_shapes`."""
+        stages: list[tuple[str, str, list[nn.Module]]] = []
+        level = 1
+        if self.detail is not None:
+            stages.append(("enc1", "two 3×3 convolutions", [self.detail]))
+            level = 2
+        for operation, modules in self.encoder.parts():
+            pooling = operation.endswith("max pooling")
+            stages.append((f"pool{level - 1}" if pooling else f"enc{level}", operation, modules))
+            level += not pooling
+        _, operation, modules = stages[-1]
+        stages[-1] = ("bottleneck", operation, modules)
+        return stages
 
     def _check(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[1] != self.in_channels:

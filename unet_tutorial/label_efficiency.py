@@ -20,7 +20,6 @@ from unet_tutorial.lesson import Lesson
 from unet_tutorial.metrics import evaluate
 from unet_tutorial.results import mean_and_spread, read_results
 from unet_tutorial.training import TrainingConfig, TrainingResult, fit
-from unet_tutorial.unet import UNet
 
 ENCODER = "efficientnet-lite0"
 SLICES = (1, 3, 10, 20)
