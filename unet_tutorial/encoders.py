@@ -536,7 +536,9 @@ def load_encoder_weights(name: str, in_channels: int = 3) -> dict[str, Tensor]:
         raise ValueError(f"encoder must be one of {', '.join(_BUILDERS)}, got {name!r}")
     lite = name == "efficientnet-lite0"
     state = read_weights(packaged_weights() if lite else published_weights(name))
-    return _without_classifier(_BUILDERS[name](3), state, in_channels)
+    with torch.device("meta"):  # only its names are needed, and chance is left as it is
+        encoder = _BUILDERS[name](3)
+    return _without_classifier(encoder, state, in_channels)
 
 
 def _without_classifier(
