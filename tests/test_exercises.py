@@ -1,21 +1,42 @@
-"""What the folded solutions of the chapters say is so."""
+"""The exercises: solutions pass, stubs do not, wrong answers are told what is wrong with them.
 
+Then what the folded solutions of the chapters say is so.
+"""
+
+import ast
+import functools
 import gc
+import importlib
+import io
+import json
+import os
+import re
+import shutil
 import weakref
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT, MakeBook
 from torch import nn
+from typer.testing import CliRunner
 
 from unet_tutorial import DownSampling, UNet
 from unet_tutorial.ablations import count_objects
 from unet_tutorial.augmentation import deform, elastic_displacement, look_up
+from unet_tutorial.chapters import run_chapters
+from unet_tutorial.cli import app
 from unet_tutorial.datasets import touching_cells
 from unet_tutorial.documents import article_namespace
+from unet_tutorial.exercises import _progress, check, hint, list_exercises, progress
+from unet_tutorial.exercises._exercise import CHAPTERS, exercise
 from unet_tutorial.export import fold_batch_norm
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.losses import border_weight_map
@@ -24,6 +45,376 @@ from unet_tutorial.partial import ContractingPath
 from unet_tutorial.shapes import receptive_field, trace_shapes
 from unet_tutorial.surgery import cut_skips
 from unet_tutorial.training import TrainingConfig, fit
+
+# --- every exercise of the book -------------------------------------------------------------------
+
+NUMBERS = [one.number for one in list_exercises()]
+by_number = pytest.mark.parametrize("number", NUMBERS)
+
+
+@functools.cache
+def cells(chapter: int) -> dict[str, Any]:
+    """Return the cells of a chapter by their ids."""
+    (notebook,) = (ROOT / "book").glob(f"{chapter}-*.ipynb")
+    return {cell.id: cell for cell in nbformat.read(notebook, as_version=4).cells}
+
+
+def cell(number: str, kind: str = "") -> Any:
+    name = f"exercise-{number.replace('.', '-')}{kind}"
+    return cells(int(number.split(".")[0]))[name]
+
+
+def solution(number: str) -> str:
+    """Return the code that is folded away below an exercise."""
+    return "\n".join(
+        re.findall(r"```python\n(.*?)```", cell(number, "-solution").source, re.DOTALL)
+    )
+
+
+def say(run: Callable[[], Any]) -> str:
+    """Return what is printed, without the line breaks that it was wrapped at."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        run()
+    return " ".join(said.getvalue().split())
+
+
+@functools.cache
+def solved_up_to(number: str) -> dict[str, Any]:
+    """Solve the exercises of a chapter, up to this one; return the names that there are then."""
+    earlier = [one.number for one in list_exercises(int(number[0]))]
+    before = earlier[: earlier.index(number)]
+    names = dict(solved_up_to(before[-1])) if before else {}
+    with redirect_stdout(io.StringIO()):
+        exec(cell(number).source, names)
+        exec(solution(number), names)
+    return names
+
+
+def check_line(number: str) -> str:
+    last = ast.parse(cell(number).source).body[-1]
+    return ast.unparse(last)
+
+
+def wrong_answers(number: str) -> list[tuple[Any, str]]:
+    module = importlib.import_module(f"wrong_answers.chapter{number.split('.')[0]}")
+    return module.WRONG.get(number, [])
+
+
+def test_two_to_four_exercises_a_chapter_numbered_from_one() -> None:
+    for chapter in {one.chapter for one in list_exercises()}:
+        numbers = [one.number for one in list_exercises(chapter)]
+        assert 2 <= len(numbers) <= 4
+        assert numbers == [f"{chapter}.{place}" for place in range(1, len(numbers) + 1)]
+
+
+@by_number
+def test_an_exercise_is_a_task_a_stub_that_ends_with_its_check_and_a_folded_solution(
+    number: str,
+) -> None:
+    assert cell(number, "-task").source.startswith(f"**{number}** ")
+    assert re.fullmatch(rf"check\('{re.escape(number)}', .+\)", check_line(number))
+    assert "..." in cell(number).source
+    folded = cell(number, "-solution").source
+    assert folded.startswith("<details>\n<summary>Solution</summary>\n\n")
+    assert folded.endswith("\n\n</details>")
+    order = [name for name in cells(int(number[0])) if name.startswith("exercise-")]
+    first = order.index(f"exercise-{number.replace('.', '-')}-task")
+    assert [name.partition(number.replace(".", "-"))[2] for name in order[first : first + 3]] == [
+        "-task",
+        "",
+        "-solution",
+    ]
+
+
+@pytest.mark.parametrize("chapter", sorted({one.chapter for one in list_exercises()}))
+def test_no_exercise_of_a_notebook_lacks_its_check_and_progress_comes_last(chapter: int) -> None:
+    checked = {one.number for one in list_exercises(chapter)}
+    written = re.findall(r'check\("([\d.]+)"', "\n".join(c.source for c in cells(chapter).values()))
+    assert set(written) == checked
+    last = [c for c in cells(chapter).values() if c.cell_type == "code"][-1]
+    assert last.source.splitlines()[-1] == "progress()"
+    assert "nbval-ignore-output" in last.metadata.tags
+
+
+@by_number
+def test_the_stub_is_not_solved_and_says_what_is_asked_for(number: str) -> None:
+    names = {}
+    before = [one.number for one in list_exercises(int(number[0]))]
+    if before.index(number):
+        names = dict(solved_up_to(before[before.index(number) - 1]))
+    said = say(lambda: exec(cell(number).source, names))
+    (one,) = (one for one in list_exercises() if one.number == number)
+    assert said.startswith((f"○ {number} {one.title}", f"✗ {number} {one.title}"))
+    if said.startswith("○"):
+        assert f"The answer is {one.answer}." in said
+
+
+@by_number
+def test_the_solution_passes_in_less_than_a_second_or_so(number: str) -> None:
+    names, verdicts = dict(solved_up_to(number)), []
+    names["check"] = lambda *given: verdicts.append(check(*given))
+    said = say(lambda: exec(check_line(number), names))
+    assert verdicts == [True], said
+
+
+@by_number
+def test_the_check_leaves_random_numbers_as_they_were(number: str) -> None:
+    names = dict(solved_up_to(number))
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    say(lambda: exec(check_line(number), names))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]
+
+
+@by_number
+def test_there_are_five_wrong_answers(number: str) -> None:
+    assert len(wrong_answers(number)) >= 5
+
+
+@pytest.mark.parametrize(
+    ("number", "place"),
+    [(number, place) for number in NUMBERS for place in range(len(wrong_answers(number)))],
+)
+def test_a_plausible_wrong_answer_is_rejected_and_told_what_is_wrong(
+    number: str, place: int
+) -> None:
+    answer, fragment = wrong_answers(number)[place]
+    verdicts = []
+    said = say(lambda: verdicts.append(check(number, answer)))
+    assert verdicts == [False], said
+    assert said.startswith(f"✗ {number}"), said
+    wrong = said.partition("Hint: ")[0]
+    assert fragment in wrong, said
+
+
+@by_number
+@pytest.mark.parametrize(
+    "answer",
+    [
+        7,
+        "text",
+        [],
+        (),
+        {},
+        object(),
+        torch.zeros(3),
+        np.zeros((2, 2)),
+        float("nan"),
+        True,
+        nn.ReLU(),
+        nn.ReLU,
+        lambda: 0,
+        len,
+        (1, 2, 3, 4, 5, 6, 7),
+    ],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_an_answer_of_another_kind_is_no_error_and_never_right(number: str, answer: Any) -> None:
+    verdicts = []
+    said = say(lambda: verdicts.append(check(number, answer)))
+    assert verdicts == [False], said
+    assert "Checking it stopped" not in said, said
+    assert " object at 0x" not in said, said
+
+
+# --- check, hint, progress ------------------------------------------------------------------------
+
+
+def test_a_solved_exercise_says_what_it_has_shown_and_the_verdict_shows_nothing() -> None:
+    verdict = None
+
+    def solve() -> None:
+        nonlocal verdict
+        verdict = check("3.1", ((32, 40, 60), 8224))
+
+    said = say(solve)
+    assert said.startswith("✓ 3.1 Shape and size of an up-convolution A stencil of four weights")
+    assert verdict
+    assert verdict == 1
+    assert repr(verdict) == "True"
+    assert say(verdict._ipython_display_) == ""
+
+
+def test_an_unknown_number_lists_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match=r"no exercise '3\.9'; chapter 3 has 3\.1 \(Shape and"):
+        check("3.9", 1)
+    with pytest.raises(ValueError, match=r"no exercise '12'; .* such as '3\.2', in the chapters"):
+        hint("12")
+
+
+def test_two_exercises_of_a_number_or_a_number_that_is_none_are_refused() -> None:
+    for number, message in {"3.1": "two exercises 3.1", "3": "chapter.place", "9.1": "9.1"}.items():
+        with pytest.raises(ValueError, match=message):
+            exercise(number, "", answer="", hint="", shown="")
+
+
+def test_a_hint_can_be_had_without_an_answer() -> None:
+    assert say(lambda: hint("3.2")).startswith("3.2 A transposed convolution, written as a scatter")
+
+
+def test_what_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(small: Any, stencil: Any, stride: Any) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr("unet_tutorial.exercises.SECONDS", 0.2)
+    said = say(lambda: check("3.2", endless))
+    assert "It had not ended after 0.2 seconds" in said
+
+
+def test_ctrl_c_goes_through() -> None:
+    def interrupted(small: Any, stencil: Any, stride: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("3.2", interrupted)
+
+
+def test_an_error_in_the_reader_s_code_is_named_with_its_line() -> None:
+    def scatter(small: Any, stencil: Any, stride: Any) -> Any:
+        large = torch.zeros(1, 1)
+        large[5, 5] += small[0, 0]
+        return large
+
+    said = say(lambda: check("3.2", scatter))
+    assert "stopped with IndexError: index 5 is out of bounds" in said
+    assert "in your line" in said
+    assert "large[5, 5] += small[0, 0]" in said
+    assert "/" not in said.partition("IndexError")[2].partition("Hint")[0]
+
+
+def test_leaving_is_an_error_like_any_other() -> None:
+    def leave(small: Any, stencil: Any, stride: Any) -> None:
+        raise SystemExit
+
+    assert "stopped with SystemExit" in say(lambda: check("3.2", leave))
+
+
+def test_every_chapter_is_called_as_in_its_notebook() -> None:
+    for number, title in CHAPTERS.items():
+        for notebook in (ROOT / "book").glob(f"{number}-*.ipynb"):
+            (heading, *_) = nbformat.read(notebook, as_version=4).cells[0].source.splitlines()
+            assert title.lower() in heading.lower()
+
+
+@pytest.fixture
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep progress in a file of the test's own, as a new kernel would find it."""
+    file = tmp_path / "somewhere" / "progress.json"
+    monkeypatch.setenv("UNET_TUTORIAL_PROGRESS", str(file))
+    monkeypatch.setattr(_progress, "_session", {})
+    return file
+
+
+def solve_one() -> None:
+    say(lambda: check("3.1", ((32, 40, 60), 8224)))
+
+
+def test_progress_is_kept_in_a_file_and_comes_back(
+    own_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "✓" not in repr(progress())
+    solve_one()
+    monkeypatch.setattr(_progress, "_session", {})  # another kernel
+    assert "✓ 3.1  ○ 3.2" in repr(progress())
+    assert json.loads(own_file.read_text())["solved"].keys() == {"3.1"}
+    say(lambda: check("3.1", 5))  # a later try takes nothing away
+    assert "✓ 3.1" in repr(progress())
+
+
+def test_the_first_day_counts(own_file: Path) -> None:
+    own_file.parent.mkdir()
+    own_file.write_text('{"format": 1, "solved": {"3.1": "2020-02-02", "99.1": "2020-02-02"}}')
+    solve_one()
+    kept = json.loads(own_file.read_text())["solved"]
+    assert kept == {"3.1": "2020-02-02", "99.1": "2020-02-02"}, "of another version of the book"
+    assert "99.1" not in repr(progress())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"solved": 3}', '{"solved": {"3.1": 5}}', "", "\xff"])
+def test_a_broken_file_is_set_aside_and_said(own_file: Path, text: str) -> None:
+    own_file.parent.mkdir()
+    for aside in ("progress.json.broken", "progress.json.broken2"):
+        own_file.write_bytes(text.encode("latin-1"))
+        said = say(solve_out_loud)
+        assert aside in said
+        assert own_file.with_name(aside).read_bytes() == text.encode("latin-1")
+        assert "✓ 3.1" in repr(progress())
+
+
+def solve_out_loud() -> None:
+    _progress._session.clear()
+    check("3.1", ((32, 40, 60), 8224))
+
+
+def test_where_nothing_can_be_written_the_check_still_answers(own_file: Path) -> None:
+    own_file.parent.write_text("a file in the way")
+    said = say(solve_out_loud)
+    assert said.startswith("✓ 3.1")
+    assert "kept until this kernel ends only" in said
+    assert "✓ 3.1" in repr(progress())
+
+
+def test_tests_and_stored_pages_know_nobody_s_own_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _progress.progress_file() is None, "a run of pytest"
+    monkeypatch.delenv("PYTEST_VERSION")
+    monkeypatch.delenv("UNET_TUTORIAL_PROGRESS", raising=False)
+    assert _progress.progress_file().name == "exercises.json"
+    monkeypatch.setenv("UNET_TUTORIAL_PROGRESS", "")
+    assert _progress.progress_file() is None, "the runner of the chapters"
+
+
+def test_the_runner_of_the_chapters_turns_progress_off(
+    make_book: MakeBook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mine, seen = str(tmp_path / "mine.json"), []
+
+    def execute(notebook: str, target: str, **options: Any) -> None:
+        seen.append(os.environ["UNET_TUTORIAL_PROGRESS"])
+        shutil.copy(notebook, target)
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    monkeypatch.setenv("UNET_TUTORIAL_PROGRESS", mine)
+    run_chapters(make_book(one=["1"], two=["2"]), tmp_path / "out")
+    assert seen == ["", ""], "kernels inherit it"
+    assert os.environ["UNET_TUTORIAL_PROGRESS"] == mine
+
+
+def test_the_table_of_progress_has_a_row_for_each_chapter_with_its_count(own_file: Path) -> None:
+    solve_one()
+    page = progress()._repr_html_()
+    assert "<caption>Your exercises: ✓ solved, ○ open</caption>" in page
+    assert page.count('<th scope="row"') == len({one.chapter for one in list_exercises()})
+    number = len(list_exercises(3))
+    following = next(number for number in NUMBERS if number != "3.1")
+    assert f">3 Expansive path</th><td>1 of {number}</td>" in page
+    assert f"1 of {len(NUMBERS)} exercises solved. Open next: {following}" in page
+    assert "color" not in page
+
+
+def test_the_command_line_lists_and_forgets(own_file: Path) -> None:
+    solve_one()
+    run = functools.partial(CliRunner().invoke, app)
+    listed = run(["exercises"]).output
+    assert "✓ 3.1 Shape and size of an up-convolution" in listed
+    assert "○ 3.2 A transposed convolution" in listed
+    assert "1 of " in listed
+    kept = run(["exercises", "--reset"], input="n\n")
+    assert kept.exit_code == 1
+    assert own_file.exists()
+    gone = run(["exercises", "--reset"], input="y\n")
+    assert gone.exit_code == 0
+    assert not own_file.exists()
+    assert "✓" not in run(["exercises"]).output
+    assert run(["exercises", "--reset", "--yes"]).exit_code == 0
+
+
+# --- what the folded solutions say ----------------------------------------------------------------
 
 
 def test_0_1_a_membrane_too_wide_costs_pixels_and_no_cell() -> None:

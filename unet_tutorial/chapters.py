@@ -363,6 +363,8 @@ def _execute(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> Non
             "papermill runs the chapters: install the extra with pip install 'unet-tutorial[book]'"
         ) from error
 
+    own = os.environ.get("UNET_TUTORIAL_PROGRESS")
+    os.environ["UNET_TUTORIAL_PROGRESS"] = ""  # a page shows nobody's own exercises
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -386,6 +388,11 @@ def _execute(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> Non
             f"chapter {notebook.name} stopped: its Python died, most often for want of memory; "
             "close other programs, or try a smaller profile"
         ) from None
+    finally:
+        if own is None:
+            del os.environ["UNET_TUTORIAL_PROGRESS"]
+        else:
+            os.environ["UNET_TUTORIAL_PROGRESS"] = own
 
 
 def _data_on_disk(root: Path) -> str:

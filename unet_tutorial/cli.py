@@ -407,5 +407,38 @@ def check_command(
             raise typer.Exit(1)
 
 
+@app.command("exercises")
+def exercises_command(
+    reset: Annotated[bool, typer.Option("--reset", help="Forget what you have solved.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget without asking.")] = False,
+) -> None:
+    """List the book's exercises, and which of them you have solved.
+
+    Examples: unet-tutorial exercises
+
+    unet-tutorial exercises --reset
+    """
+    from unet_tutorial.exercises import list_exercises, progress
+    from unet_tutorial.exercises._exercise import CHAPTERS
+    from unet_tutorial.exercises._progress import forget, progress_file
+
+    view = progress()
+    if reset:
+        if not yes:
+            typer.confirm(f"Forget {len(view.done)} solved exercises?", abort=True)
+        forget()
+        typer.echo("Forgotten: all exercises are open again.")
+        return
+    for chapter, title in CHAPTERS.items():
+        if list_exercises(chapter):
+            typer.echo(f"{chapter} {title}")
+        for one in list_exercises(chapter):
+            typer.echo(f"  {'✓' if one.number in view.done else '○'} {one.number} {one.title}")
+    file = progress_file()
+    typer.echo(view.summary())
+    if file and file.exists():
+        typer.echo(f"Kept in {file}")
+
+
 if __name__ == "__main__":
     app()
