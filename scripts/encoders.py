@@ -97,7 +97,7 @@ class Measurement:
         learned = self.learn(seed) if ARMS[arm].weights == "membranes" else None
         model = build_arm(arm, self.lessons[seed], learned)
         only = data.training  # scored once, afterwards
-        return fit(model, only, self.config(seed, learning_rate=rate), report=None)  # type: ignore[arg-type]
+        return fit(model, only, self.config(seed, learning_rate=rate), report=None)
 
     def learn(self, seed: int) -> dict[str, Tensor]:
         """Learn from synthetic membranes, once for a seed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -43,9 +44,8 @@ __all__ = [
 
 Weights = Literal["imagenet"] | None
 
-# Channels after each convolution of a VGG, and "M" for a pooling (Simonyan and Zisserman 2015,
-# table 1: configurations A, B, D, E).
-VGG_LAYERS: dict[str, list[int]] = {  # convolutions in each of the five stages
+# Convolutions in each of the five stages (Simonyan and Zisserman 2015, table 1: A, B, D, E).
+VGG_LAYERS: dict[str, list[int]] = {
     "vgg11": [1, 1, 2, 2, 2],
     "vgg13": [2, 2, 2, 2, 2],
     "vgg16": [2, 2, 3, 3, 3],
@@ -84,6 +84,8 @@ class Encoder(nn.Module):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    shift: Tensor
+    scale: Tensor
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of ImageNet, as torchvision has it
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     classifier: tuple[str, ...] = ()  # how names of the classifier's weights begin
@@ -238,6 +240,10 @@ class ResNet(Encoder):
     channels = (64, 64, 128, 256, 512)
     strides = (2, 4, 8, 16, 32)
     classifier = ("fc.",)
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(self, name: str, in_channels: int = 3) -> None:
         super().__init__(in_channels)
@@ -264,12 +270,13 @@ class ResNet(Encoder):
 
     def parts(self) -> list[tuple[str, list[nn.Module]]]:
         """List the stem, its pooling and the stages."""
-        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
-        return [
+        parts: list[tuple[str, list[nn.Module]]] = [
             ("7×7 convolution, stride 2", [self.conv1, self.bn1, self.relu]),
             ("3×3 max pooling", [self.maxpool]),
-            *((f"{len(stage)} basic blocks", [stage]) for stage in stages),
         ]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            parts.append((f"{len(stage)} basic blocks", [stage]))
+        return parts
 
 
 class SameConvolution(nn.Conv2d):
@@ -451,9 +458,9 @@ def _batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 _BUILDERS: dict[str, Callable[[int], Encoder]] = {
-    **{name: (lambda n, name=name: Vgg(name, n)) for name in VGG_LAYERS},
-    **{f"{name}-bn": (lambda n, name=name: Vgg(name, n, norm=True)) for name in VGG_LAYERS},
-    **{name: (lambda n, name=name: ResNet(name, n)) for name in RESNET_BLOCKS},
+    **{name: partial(Vgg, name) for name in VGG_LAYERS},
+    **{f"{name}-bn": partial(Vgg, name, norm=True) for name in VGG_LAYERS},
+    **{name: partial(ResNet, name) for name in RESNET_BLOCKS},
     "efficientnet-lite0": EfficientNetLite0,
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unet_tutorial.datasets import SegmentationData, load
 from unet_tutorial.encoders import EncoderUNet, freeze
@@ -54,7 +54,7 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def build_arm(name: str, lesson: Lesson, learned: Mapping[str, Tensor] | None = None) -> nn.Module:
+def build_arm(name: str, lesson: Lesson, learned: Mapping[str, Tensor] | None = None) -> Any:
     """Build a network for one of the ways to begin.
 
     What is not learned is drawn from the lesson's seed: of two arms with the same encoder, the
@@ -135,9 +135,10 @@ def learn_membranes(
     (1, True)
     """
     made = load("membranes", seed=1000 + lesson.seed, n_images=n_images, size=size)
-    result = fit(build_arm("scratch", lesson), made, config, report=None)
-    learned = result.model.encoder.state_dict()  # type: ignore[attr-defined]
-    return {name: tensor.detach().cpu().clone() for name, tensor in learned.items()}, result
+    model = build_arm("scratch", lesson)
+    result = fit(model, made, config, report=None)
+    learned = {name: kept.cpu().clone() for name, kept in model.encoder.state_dict().items()}
+    return learned, result
 
 
 def score(model: Any, data: SegmentationData) -> dict[str, float]:
