@@ -40,7 +40,7 @@ from unet_tutorial.encoders import (
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.label_efficiency import ARMS, build_arm, chosen_rate
 from unet_tutorial.lesson import setup
-from unet_tutorial.plots import draw_u
+from unet_tutorial.plots import draw_u, plot_by_number
 from unet_tutorial.results import read_results
 from unet_tutorial.shapes import receptive_field, trace_shapes
 from unet_tutorial.training import TrainingConfig, fit
@@ -312,6 +312,14 @@ def test_the_drawing_says_how_many_channels_meet() -> None:
         trace = trace_shapes(EncoderUNet("vgg16", 1, 2), (64, 64))
     words = [text.get_text() for text in draw_u(trace).axes[0].texts]
     assert {"512+256", "256+256", "128+128", "64+64"} <= set(words)
+
+
+def test_of_more_curves_than_colors_no_two_look_alike() -> None:
+    curves = {name: {1: (0.2, 0.0), 3: (0.1, 0.0)} for name in ARMS}
+    lines = plot_by_number(curves, xlabel="n", ylabel="error").axes[0].get_lines()
+    joined = [line for line in lines if line.get_linestyle() != "None"]
+    looks = {(line.get_color(), line.get_linestyle()) for line in joined}
+    assert len(joined) == len(looks) == len(ARMS)
 
 
 def test_torchinfo_counts_the_same_weights() -> None:

@@ -1033,7 +1033,10 @@ def plot_by_number(
     ):
         places = [numbers.index(number) + 0.06 * shift for number in curve]
         means, spreads = zip(*curve.values(), strict=True)
-        axes.errorbar(places, means, spreads, marker=marker, markersize=5, capsize=3, label=name)
+        # Where there are more curves than colors, those that come round again are dashed.
+        line = "-" if shift < len(plt.rcParams["axes.prop_cycle"]) else "--"
+        style = {"marker": marker, "markersize": 5, "capsize": 3, "linestyle": line}
+        axes.errorbar(places, means, spreads, label=name, **style)
     axes.set_xticks(range(len(numbers)), [f"{number}" for number in numbers])
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_ylim(bottom=0)
