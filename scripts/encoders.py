@@ -1,15 +1,15 @@
-"""Train on 1, 3, 10 and 20 labelled slices, from nothing and from encoders that learned before.
+"""Train on 1, 3, 10 and 20 labeled slices, from nothing and from encoders that learned before.
 
     python scripts/encoders.py --out book/results/encoders.json
 
-Six ways to begin (`unet_tutorial.label_efficiency.ARMS`), alike in steps, crops and expansive path.
-The labelled slices come in turn from the two halves of the stack, those of fewer are among those of
-more, and a row names them; held out are slices 10-14 and 25-29. Each arm gets the learning rate
-that does best on ten training slices after a training on the other ten: the held-out slices have no
-say. Synthetic membranes are learned from once for each seed, with the steps that a row says.
+Six ways to begin (`unet_tutorial.label_efficiency.ARMS`), alike in steps and crops, five of them in
+the expansive path too. The labeled slices come in turn from the two halves of the stack, those of
+fewer are among those of more, and the settings name them; held out are slices 10-14 and 25-29. Each
+arm gets the learning rate that does best on ten training slices after a training on the other ten:
+the held-out slices have no say. Synthetic membranes are learned from once for each seed.
 
-The file is written after every training, and the same command goes on where it was stopped; with
-``--again`` all is measured anew.
+What is measured so far is in a file beside, with the ending ``.partial``: the same command goes on
+with it. The result file is replaced when all is done.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ CHOICE_SLICES = 10  # to train on while the learning rate is chosen
 class Measurement:
     """The rows so far, and what is needed for the next ones."""
 
-    def __init__(self, out: Path, lessons: dict[int, Lesson], again: bool) -> None:
-        self.out, self.lessons = out, lessons
+    def __init__(self, out: Path, lessons: dict[int, Lesson]) -> None:
+        self.partial, self.lessons = out.with_name(f"{out.name}.partial"), lessons
         self.lesson = next(iter(lessons.values()))
         self.smoke = self.lesson.profile.name == "smoke"
         self.budget = BUDGETS[self.lesson.profile.name]
@@ -62,11 +62,20 @@ class Measurement:
             **self.budget,
             "encoder": ENCODER,
             "learning_rates": list(self.rates),
+            "labeled": {
+                f"seed {seed}": {str(number): self.labeled(seed, number) for number in self.slices}
+                for seed in lessons
+            },
         }
-        self.rows: list[dict[str, Any]] = []
-        if not again:
-            self.rows += rows_to_keep(out, [], settings=self.settings, device=self.lesson.device)
+        device = self.lesson.device
+        self.rows = rows_to_keep(self.partial, [], settings=self.settings, device=device)
+        if self.rows:
+            print(f"going on after {len(self.rows)} rows of {self.partial}", flush=True)
         self.learned: dict[int, dict[str, Tensor]] = {}
+
+    def labeled(self, seed: int, number: int) -> str:
+        """Name the slices that have labels."""
+        return ", ".join(few_images(self.lessons[seed].data, number, seed).training.image_names)
 
     def has(self, **columns: Any) -> bool:
         """Tell whether there is such a row already."""
@@ -77,9 +86,9 @@ class Measurement:
         row = {"dataset": self.lesson.data.name, **row}
         self.rows.append(row)
         write_results(
-            self.out,
+            self.partial,
             self.rows,
-            description="label efficiency: six ways to begin, on 1 to 20 labelled slices",
+            description="label efficiency: six ways to begin, on 1 to 20 labeled slices",
             settings=self.settings,
             device=self.lesson.device,
         )
@@ -155,7 +164,6 @@ class Measurement:
             {
                 **row,
                 "learning_rate": rate,
-                "labelled": ", ".join(few.training.image_names),
                 "weights": sum(one.numel() for one in weights),
                 "trained_weights": sum(one.numel() for one in weights if one.requires_grad),
                 "seconds": round(result.seconds, 1),
@@ -165,21 +173,21 @@ class Measurement:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="JSON file to write; written after each training.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write; replaced when all is done.")],
     profile: Annotated[str, typer.Option(help="cpu, gpu or smoke.")] = "auto",
     dataset: Annotated[str, typer.Option(help="isbi2012, membranes or auto.")] = "auto",
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.", min=1)] = 3,
-    again: Annotated[bool, typer.Option("--again", help="Measure all anew.")] = False,
 ) -> None:
     """Measure what a pre-trained contracting path is worth, in labelled slices."""
     lessons = {seed: setup(profile, dataset, seed) for seed in range(seeds)}
-    measurement = Measurement(out, lessons, again)
+    measurement = Measurement(out, lessons)
     for arm in ARMS:
         measurement.choose(arm)
     for seed in lessons:
         for slices in measurement.slices:
             for arm in ARMS:
                 measurement.measure(arm, slices, seed)
+    measurement.partial.replace(out)
 
 
 if __name__ == "__main__":

@@ -614,12 +614,14 @@ def test_a_stopped_measurement_goes_on_where_it_was(
         return counted
 
     def go() -> None:
-        script.main(out, profile="smoke", dataset="membranes", seeds=1, again=False)
+        script.main(out, profile="smoke", dataset="membranes", seeds=1)
 
     monkeypatch.setattr(script, "fit", fit_until(4))
     with pytest.raises(KeyboardInterrupt):
         go()
-    before = read_results(out)["rows"]
+    assert not out.exists()
+    partial = tmp_path / "encoders.json.partial"
+    before = read_results(partial)["rows"]
     # Two learning rates, once learning from membranes, and two scores of one slice.
     parts = ["learning rate", "pre-training", "learning rate", "scores", "scores"]
     assert [row["part"] for row in before] == parts
@@ -634,10 +636,14 @@ def test_a_stopped_measurement_goes_on_where_it_was(
         ("membranes, frozen", 2),
     ]
     assert len(trained) == 6
-    labelled = [set(row["labelled"].split(", ")) for row in after if row.get("labelled")]
-    assert labelled[0] < labelled[2], "fewer are among more"
-    go()  # all is there: nothing is trained
-    assert len(trained) == 6
+    labeled = read_results(out)["settings"]["labeled"]["seed 0"]
+    one, two = (set(labeled[number].split(", ")) for number in ("1", "2"))
+    assert (len(one), len(two)) == (1, 2)
+    assert one < two, "fewer are among more"
+    assert not partial.exists()
+    go()  # all is there: it is measured anew
+    assert len(trained) == 12
+    assert len(read_results(out)["rows"]) == len(after)
 
 
 def test_encoders_share_what_they_promise() -> None:

@@ -653,7 +653,9 @@ class EncoderUNet(nn.Module):
 
     Notes
     -----
-    Each up-sampling has as many channels as the skip connection that it joins.
+    Each up-sampling has as many channels as the skip connection that it joins. `fit`, `predict` and
+    `trace_shapes` take this network as they take a `UNet`; images are predicted in one pass, not
+    in tiles.
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""How many labelled slices a beginning is worth: six ways to start, on 1 to 20 slices.
+"""How many labeled slices a beginning is worth: six ways to start, on 1 to 20 slices.
 
 The networks differ in the weights of their contracting path when the training begins, and in
 whether these may change; ``scripts/encoders.py`` trains them all. Chapter 8 tells what came out.

@@ -1035,7 +1035,7 @@ def plot_by_number(
         means, spreads = zip(*curve.values(), strict=True)
         # Where there are more curves than colors, those that come round again are dashed.
         line = "-" if shift < len(plt.rcParams["axes.prop_cycle"]) else "--"
-        style = {"marker": marker, "markersize": 5, "capsize": 3, "linestyle": line}
+        style: dict[str, Any] = {"marker": marker, "markersize": 5, "capsize": 3, "linestyle": line}
         axes.errorbar(places, means, spreads, label=name, **style)
     axes.set_xticks(range(len(numbers)), [f"{number}" for number in numbers])
     axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -102,8 +102,8 @@ def _(answer: Any) -> None:
 @exercise(
     "8.3",
     "A gray image for kernels that know color",
-    answer="a function to_gray(weight) that takes a tensor (channels, 3, height, width) and returns "
-    "one of (channels, 1, height, width)",
+    answer="a function to_gray(weight) that takes a tensor (channels, 3, height, width) and "
+    "returns one of (channels, 1, height, width)",
     hint="A gray image repeated three times gives red · gray + green · gray + blue · gray. What is "
     "in brackets if gray is taken out?",
     shown="The same answers as for the image repeated three times, from a third of the "
@@ -223,5 +223,3 @@ def _evaluate(encoder: nn.Module, images: Tensor) -> Tensor:
     for module, mode in modes:
         module.training = mode
     return maps
-
-
