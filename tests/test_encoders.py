@@ -25,6 +25,7 @@ from conftest import load_script
 from torch import Tensor, nn
 
 from unet_tutorial import SizeError, UNet, _encoder_weights
+from unet_tutorial._numbers import numbers_of_results
 from unet_tutorial.datasets import SegmentationData, load
 from unet_tutorial.encoders import (
     Encoder,
@@ -654,3 +655,67 @@ def test_encoders_share_what_they_promise() -> None:
         assert len(encoder.channels) == len(encoder.strides) == 5
         assert encoder.in_channels == 2
         assert encoder.first_convolution().in_channels == 2
+
+
+# --- what chapter 8 says -------------------------------------------------------------------------
+
+
+def test_8_1_shapes_under_a_resnet_34() -> None:
+    with torch.device("meta"):
+        trace = trace_shapes(EncoderUNet("resnet34", 1, 2), (320, 256))
+    assert trace["bottleneck"].output == (512, 10, 8)
+    assert trace["dec1"].input == (48, 320, 256)
+    assert trace["up1"].input[0] == 64
+    assert trace["up1"].output[0] == 32
+
+
+def test_8_2_what_a_depthwise_convolution_of_240_channels_saves() -> None:
+    full = nn.Conv2d(240, 240, 3, bias=False).weight.numel()
+    thin = nn.Conv2d(240, 240, 3, groups=240, bias=False).weight.numel()
+    thin += nn.Conv2d(240, 240, 1, bias=False).weight.numel()
+    assert (full, thin) == (518_400, 59_760)
+    assert round(full / thin) == 9
+
+
+def test_chapter_8_what_its_self_test_says_of_channels_decay_and_drift(
+    data: SegmentationData,
+) -> None:
+    kernels = torch.randn(4, 3, 3, 3)
+    torch.testing.assert_close(adapt_first_convolution(kernels, 2), kernels[:, :2] * 1.5)
+
+    model = EncoderUNet(LITE, 1, 2)
+    model.encoder.requires_grad_(False)
+    before = state(model.encoder)
+    fit(model, data, short(weight_decay=0.5), report=None)
+    changed = differs(before, model.encoder)
+    # Neither weight decay nor a gradient moves a weight; statistics drift.
+    assert changed
+    assert {name.split(".")[-1] for name in changed} == {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+    assert len(changed) == 3 * sum(isinstance(m, nn.BatchNorm2d) for m in model.encoder.modules())
+
+
+def test_vgg13_is_the_left_half_of_the_unet_down_to_the_fourth_pooling() -> None:
+    with torch.device("meta"):
+        article, vgg = UNet(1, 2), EncoderUNet("vgg13", 1, 2)
+    ours, theirs = (trace_shapes(model, (512, 512)) for model in (article, vgg))
+    for level in range(1, 5):
+        for part in ("enc", "pool"):
+            assert ours[f"{part}{level}"].output == theirs[f"{part}{level}"].output
+            assert ours[f"{part}{level}"].parameters == theirs[f"{part}{level}"].parameters
+    assert ours["bottleneck"].output[0] == 2 * theirs["bottleneck"].output[0] == 1024
+    vgg16 = trace_shapes(EncoderUNet("vgg16", 1, 2), (64, 64))
+    assert vgg16["enc4"].output[0] == 512
+    assert vgg16["up4"].output[0] == 256
+
+
+def test_numbers_of_a_part_are_averaged_within_it() -> None:
+    rows: list[dict[str, Any]] = [{"part": "choice", "arm": "a", "seed": 0, "error": 0.9}]
+    for seed, error in ((0, 0.1), (1, 0.2)):
+        rows.append({"part": "scores", "arm": "a", "slices": 3, "seed": seed, "error": error})
+        rows.append({"part": "learning", "seed": seed, "error": 0.5})
+    said = {number.text for number in numbers_of_results({"rows": rows})}
+    assert "0.15" in said
