@@ -187,7 +187,8 @@ def numbers_of_results(content: Mapping[str, Any]) -> list[Number]:
     ----------
     content : mapping
         From `unet_tutorial.results.read_results`. A column that is the same for every seed, or
-        holds words, is a setting; the others are averaged by the settings.
+        holds words, is a setting; the others are averaged by the settings. Rows that name a
+        ``part`` are averaged within it.
 
     Returns
     -------
@@ -202,6 +203,14 @@ def numbers_of_results(content: Mapping[str, Any]) -> list[Number]:
     """
     values = [value for _, value in _leaves(content)]
     rows = [dict(_leaves(row)) for row in content.get("rows", [])]
+    for part in dict.fromkeys(row.get("part") for row in rows):
+        values += _averages([row for row in rows if row.get("part") == part])
+    given = (value for value in values if not isinstance(value, str))
+    return [Number(f"{v:.6g}", 0, 0, Fraction(str(v)), Fraction(0), 0) for v in given]
+
+
+def _averages(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Give mean and spread over the seeds of every column that is measured."""
     names = dict.fromkeys(name for row in rows for name in row if name != "seed")
     seeds = {row.get("seed") for row in rows}
 
@@ -210,14 +219,14 @@ def numbers_of_results(content: Mapping[str, Any]) -> list[Number]:
         return len(by_seed) == 1 or all(isinstance(row.get(name), str) for row in rows)
 
     settings = list(filter(is_setting, names))
+    values: list[float] = []
     for name in names:
         if name not in settings:
             # Rows of another kind may lack a setting.
-            measured = [dict.fromkeys(settings, "") | row for row in rows if name in row]
+            measured = [{**dict.fromkeys(settings, ""), **row} for row in rows if name in row]
             for group in mean_and_spread(measured, settings, name).values():
                 values += group
-    given = (value for value in values if not isinstance(value, str))
-    return [Number(f"{v:.6g}", 0, 0, Fraction(str(v)), Fraction(0), 0) for v in given]
+    return values
 
 
 def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -221,8 +221,9 @@ class _UDrawing:
                 box = low
             elif stage.name.startswith("up"):
                 skip = f"skip{stage.level}"
-                carried = skip in names and self.trace[skip].output[0] == 2 * stage.output[0]
-                box = self._green(box, stage, level, skip if carried else "")
+                joined = self.trace[skip].output[0] if skip in names else 0
+                carried = max(joined - stage.output[0], 0)  # none where it is added
+                box = self._green(box, stage, level, carried)
             elif stage.name.startswith("skip"):
                 source = outputs[f"enc{stage.level}"]
                 y = box.bottom + box.height / 2
@@ -240,11 +241,12 @@ class _UDrawing:
                     self._note(box, stage.output, stage.name, "right")
                 outputs[stage.name] = box
 
-    def _green(self, below: _Box, stage: Stage, level: int, skip: str) -> _Box:
-        """Draw an up-convolution, and in front of its map the one that the skip carries."""
+    def _green(self, below: _Box, stage: Stage, level: int, copied: int) -> _Box:
+        """Draw an up-convolution, and in front of its map the channels that the skip carries."""
         left = below.right + self.space
-        channels = stage.output[0]
-        carried = self._box(left, level, stage.output, skip, color=COPIED) if skip else None
+        channels, *size = stage.output
+        skip, copy = f"skip{stage.level}", (copied, size[0], size[1])
+        carried = self._box(left, level, copy, skip, color=COPIED) if copied else None
         start = carried.right if carried else left
         box = self._box(start, level, stage.output, stage.name)
         foot = (box.left + box.width / 2, box.bottom)
@@ -254,7 +256,7 @@ class _UDrawing:
             self._count(box, channels, stage.name)
             return box
         both = _Box(carried.left, box.bottom, box.right - carried.left, box.height)
-        self._count(both, f"{channels}+{channels}", skip, align="right")
+        self._count(both, f"{copied}+{channels}", skip, align="right")
         return both
 
     def _shown(self, name: str) -> bool:
@@ -1031,7 +1033,10 @@ def plot_by_number(
     ):
         places = [numbers.index(number) + 0.06 * shift for number in curve]
         means, spreads = zip(*curve.values(), strict=True)
-        axes.errorbar(places, means, spreads, marker=marker, markersize=5, capsize=3, label=name)
+        # Where there are more curves than colors, those that come round again are dashed.
+        line = "-" if shift < len(plt.rcParams["axes.prop_cycle"]) else "--"
+        style: dict[str, Any] = {"marker": marker, "markersize": 5, "capsize": 3, "linestyle": line}
+        axes.errorbar(places, means, spreads, label=name, **style)
     axes.set_xticks(range(len(numbers)), [f"{number}" for number in numbers])
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_ylim(bottom=0)

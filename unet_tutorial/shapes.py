@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,14 @@ from unet_tutorial.blocks import DoubleConvolution, DownSampling, UpSampling
 from unet_tutorial.unet import UNet, fits
 
 Shape = tuple[int, int, int]
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A network with stages that are not the blocks of this package: it names them itself."""
+
+    def traced_parts(self) -> list[tuple[str, str, list[nn.Module]]]:
+        """List name, operation and modules, which run one after another, of each such stage."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +236,8 @@ def trace_shapes(model: nn.Module, size: tuple[int, int], *, in_channels: int = 
     Parameters
     ----------
     model : nn.Module
-        A `UNet`, or any network put together from this package's blocks and plain convolutions.
+        A `UNet`, an `unet_tutorial.encoders.EncoderUNet`, or any network put together from this
+        package's blocks and plain convolutions.
         It stays as it is; no weight is copied.
     size : (int, int)
         Height and width of the image in pixels.
@@ -354,7 +363,8 @@ def receptive_field(
     KeyError
         If there is no stage of that name.
     ValueError
-        If the size does not fit, or the pixel is not in the map.
+        If the size does not fit, or the pixel is not in the map; if the network has shortcuts
+        within its stages, as the encoders of `unet_tutorial.encoders` have.
 
     Examples
     --------
@@ -365,6 +375,11 @@ def receptive_field(
     >>> receptive_field(model, pixel=(0, 7), size=(512, 512)).rows
     (0, 93)
     """
+    if isinstance(model, Traced):
+        raise ValueError(
+            f"the layers of {type(model).__name__} are no single row that could be followed back "
+            "from a pixel: the field is computed for networks of this package's blocks"
+        )
     if pixel is None and size is not None:
         raise ValueError("a field that the image's border cuts belongs to one pixel: pass pixel=")
     trace = trace_shapes(model, size or _smallest_size(model))
@@ -448,19 +463,23 @@ class _Recorder:
         downs = [m for m in model.modules() if isinstance(m, DownSampling)]
         ups = [m for m in model.modules() if isinstance(m, UpSampling)]
         claimed: set[nn.Module] = set()
+        if isinstance(model, Traced):
+            for name, operation, modules in model.traced_parts():
+                self._watch(modules, name, operation)
+                claimed.update(*(module.modules() for module in modules))
         for level, down in enumerate(downs, start=1):
-            self._watch(down.conv, f"enc{level}", "two 3×3 convolutions")
-            self._watch(down.pool, f"pool{level}", "2×2 max pooling")
+            self._watch([down.conv], f"enc{level}", "two 3×3 convolutions")
+            self._watch([down.pool], f"pool{level}", "2×2 max pooling")
             claimed.update(down.modules())
         for number, up in enumerate(ups):
             level = len(ups) - number
             green = "2×2 up-convolution"
             if not isinstance(up.up, nn.ConvTranspose2d):
                 green = "bilinear ×2, 1×1 convolution"
-            self._watch(up.up, f"up{level}", green)
+            self._watch([up.up], f"up{level}", green)
             if up.skip != "none":
                 self._watch_join(up, level)
-            self._watch(up.conv, f"dec{level}", "two 3×3 convolutions")
+            self._watch([up.conv], f"dec{level}", "two 3×3 convolutions")
             claimed.update(up.modules())
         loose = 0
         for module in model.modules():
@@ -469,29 +488,36 @@ class _Recorder:
             if isinstance(module, DoubleConvolution):
                 name = "bottleneck" if downs and not loose else f"conv{loose + 1}"
                 loose += 1
-                self._watch(module, name, "two 3×3 convolutions")
+                self._watch([module], name, "two 3×3 convolutions")
                 claimed.update(module.modules())
             elif isinstance(module, nn.Conv2d):
                 pointwise = module.kernel_size == (1, 1)
                 loose += not pointwise
                 name = "out" if pointwise else f"conv{loose}"
-                self._watch(module, name, _operation(module))
+                self._watch([module], name, _operation(module))
             elif isinstance(module, nn.Upsample):
-                self._watch(module, "stretch", _operation(module))
+                self._watch([module], "stretch", _operation(module))
 
-    def _watch(self, module: nn.Module, name: str, operation: str) -> None:
+    def _watch(self, modules: Sequence[nn.Module], name: str, operation: str) -> None:
+        """Write down a stage: one module, or several that run one after another."""
         layers: list[Layer] = []
-        for leaf in module.modules():
-            if not list(leaf.children()):
-                leaf.register_forward_hook(
-                    lambda leaf, inputs, output: layers.append(_layer(leaf, inputs[0], output))
-                )
+        received: list[Shape] = []
+        for module in modules:
+            for leaf in module.modules():
+                if not list(leaf.children()):
+                    leaf.register_forward_hook(
+                        lambda leaf, inputs, output: layers.append(_layer(leaf, inputs[0], output))
+                    )
+
+        def begins(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            received.append(_shape(inputs[0]))
 
         def stage_done(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            stage = Stage(name, operation, _shape(inputs[0]), _shape(output), tuple(layers))
+            stage = Stage(name, operation, received.pop(), _shape(output), tuple(layers))
             self.stages.append(stage)
 
-        module.register_forward_hook(stage_done)
+        modules[0].register_forward_pre_hook(begins)
+        modules[-1].register_forward_hook(stage_done)
 
     def _watch_join(self, up: UpSampling, level: int) -> None:
         carried: list[Shape] = []
