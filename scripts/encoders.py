@@ -178,7 +178,7 @@ def main(
     dataset: Annotated[str, typer.Option(help="isbi2012, membranes or auto.")] = "auto",
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.", min=1)] = 3,
 ) -> None:
-    """Measure what a pre-trained contracting path is worth, in labelled slices."""
+    """Measure what a pre-trained contracting path is worth, in labeled slices."""
     lessons = {seed: setup(profile, dataset, seed) for seed in range(seeds)}
     measurement = Measurement(out, lessons)
     for arm in ARMS:

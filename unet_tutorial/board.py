@@ -120,7 +120,7 @@ def measure(membrane: Sequence[np.ndarray], held_out: SegmentationData) -> dict[
     dict
         The scores of `evaluate` by name; ``edge_distance`` and ``error_at_distance``, the
         upper limits (None: no limit) and the errors of `error_by_distance`; ``grid_error``;
-        ``rim_error`` at probability 0.5, None where mitochondria are not labelled.
+        ``rim_error`` at probability 0.5, None where mitochondria are not labeled.
 
     Examples
     --------
