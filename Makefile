@@ -12,6 +12,11 @@ CHAPTER ?=
 NAME ?=
 DATASET ?=
 SEED ?=
+LAB_ARGS ?=
+URL ?=
+SITE ?=
+# Empty: the newest releases instead of those that were tested together.
+CONSTRAINTS ?= constraints.txt
 
 bin := $(VENV)/bin
 chapters := $(bin)/unet-tutorial chapters
@@ -22,12 +27,14 @@ gpu_results := $(if $(filter gpu,$(gpu_profile)),book/results/gpu,_build/results
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book site refresh lab test lint unit notebooks results front-end gpu-results constraints clean
+.PHONY: help book site refresh lab test lint unit notebooks package results tables front-end pictures \
+        lighthouse gpu-results address constraints clean
 
 help:  ## List all commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 	@echo
 	@echo "Options: PROFILE=cpu|gpu|smoke  DATASET=isbi2012|membranes  SEED=0  CHAPTER=...  NAME=...  PIP_ARGS=...  PYTHON=python3"
+	@echo "         URL=https://github.com/OWNER/NAME  SITE=https://...  CONSTRAINTS= (the newest releases)"
 
 book: $(VENV)/.installed-book  ## Install, run all chapters on this machine, build the site
 	@$(chapters) run $(parameters)
@@ -39,10 +46,10 @@ site: $(VENV)/.installed-book  ## Build the site from the stored outputs, withou
 refresh: $(VENV)/.installed-book  ## Run chapters and renew their stored outputs (CHAPTER=2-bottleneck: one)
 	@$(chapters) refresh $(CHAPTER)
 
-lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab
-	@$(bin)/jupyter lab book
+lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab (LAB_ARGS=--no-browser, --allow-root in a container ...)
+	@$(bin)/jupyter lab book $(LAB_ARGS)
 
-test: lint unit notebooks  ## Lint, types, unit tests, doctests, site, every cell of every chapter
+test: lint unit notebooks package  ## Lint, types, unit tests, doctests, site, every cell of every chapter, the installed package
 
 lint: $(VENV)/.installed-test  ## Style and types
 	@$(bin)/ruff check .
@@ -51,18 +58,32 @@ lint: $(VENV)/.installed-test  ## Style and types
 
 unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site
 	@# Side by side with one thread each: two trainings of two threads would wait for each other.
-	@OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -q -m "not alone" tests unet_tutorial
+	@OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -q -m "not alone and not package" tests unet_tutorial
 	@$(bin)/python -m pytest -q -m alone tests
 
 notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts with the stored ones
 	@$(bin)/python -m pytest --nbval book
 
+package: $(VENV)/.installed-test  ## Build wheel and sdist; install and try them in an empty environment, as Colab would
+	@PIP_ARGS='$(PIP_ARGS)' $(bin)/python -m pytest -q -m package tests/test_packaging.py
+
 results: $(VENV)/.installed-test  ## List what was measured and how (NAME=board: measure it anew; a GPU is used if there is one)
 	@if [ -n "$(NAME)" ]; then $(bin)/python scripts/$(NAME).py --out book/results/$(NAME).json $(if $(PROFILE),--profile $(PROFILE)); \
 	else $(bin)/unet-tutorial results list; fi
 
+tables: $(VENV)/.installed-book  ## Carry measured numbers from book/results into the tables of README.md
+	@$(bin)/unet-tutorial results tables
+
 front-end: $(VENV)/.installed-test  ## Build what the widgets ship from unet_tutorial/widgets/js
 	@$(bin)/python unet_tutorial/widgets/_build.py
+
+pictures: $(VENV)/.installed-test  ## Record the moving pictures of README.md in a browser
+	@$(bin)/python book/images/record.py
+
+lighthouse: $(VENV)/.installed-test  ## Measure how light the pages are (needs npm and Chromium; installs Lighthouse into _build)
+	@[ -x _build/lighthouse/node_modules/.bin/lighthouse ] || \
+		npm install --silent --ignore-scripts --no-audit --no-fund --prefix _build/lighthouse lighthouse@12
+	@$(bin)/python -m pytest -q -s tests/test_site_light.py -k lighthouse
 
 gpu-results: $(VENV)/.installed-test  ## Run all with profile gpu and write book/results/gpu (PROFILE=smoke: a trial)
 	@$(chapters) run --profile $(gpu_profile) --into _build/$(gpu_profile) --force
@@ -71,6 +92,9 @@ gpu-results: $(VENV)/.installed-test  ## Run all with profile gpu and write book
 		echo "$$script -> $(gpu_results)/$$name.json"; \
 		$(bin)/python $$script --profile $(gpu_profile) --out $(gpu_results)/$$name.json || exit 1; \
 	done
+
+address: $(VENV)/.installed-book  ## Carry the repository's address into links, badges, install lines (URL=... SITE=...)
+	@$(chapters) address $(if $(URL),'$(URL)') $(if $(SITE),--site '$(SITE)')
 
 constraints: $(VENV)/.installed-test  ## Write down the versions that are installed here
 	@echo "# The versions that were tested together, renewed by: make constraints" > constraints.new
@@ -89,5 +113,5 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing unet-tutorial[$*] into $(VENV) (a few minutes the first time)"
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[$*]'
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) $(PIP_ARGS) -e '.[$*]'
 	@touch $@

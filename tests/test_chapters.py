@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -397,8 +396,7 @@ def test_no_placeholder_is_left_in_the_text(chapter: Path) -> None:
 
 @by_name
 def test_a_fact_changed_by_hand_fails_and_is_named(chapter: Path, tmp_path: Path) -> None:
-    notebook = nbformat.read(chapter, as_version=4)
-    changed = copy.deepcopy(notebook)
+    changed = nbformat.read(chapter, as_version=4)
     # Up to the first fact with a digit is enough: what follows would only take time.
     end = 0
     for cell in changed.cells:
@@ -412,13 +410,13 @@ def test_a_fact_changed_by_hand_fails_and_is_named(chapter: Path, tmp_path: Path
             break
     else:
         pytest.fail("no compared cell shows a digit")
-    changed.cells, notebook.cells = changed.cells[:end], notebook.cells[:end]
+    # That the cells pass unchanged is what `pytest --nbval book` shows.
+    changed.cells = changed.cells[:end]
     nbformat.write(changed, tmp_path / "changed.ipynb")
-    nbformat.write(notebook, tmp_path / "kept.ipynb")
 
     options = ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "-q", "-c", os.devnull]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "kept.ipynb", "changed.ipynb"],
+        [sys.executable, "-m", "pytest", *options, "changed.ipynb"],
         cwd=tmp_path,
         env={**os.environ, "UNET_TUTORIAL_PROFILE": "smoke", "PYTHONPATH": str(ROOT)},
         capture_output=True,

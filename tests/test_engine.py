@@ -35,7 +35,8 @@ async (weights, cases) => {
     for (const { name, channels, height, width } of await call("list")) {
       const all = new Float32Array(channels * height * width);
       for (let channel = 0; channel < channels; channel++)
-        all.set((await call("look", { name, channel })).values, channel * height * width);
+        all.set((await call("look", { name, channel, bare: true })).values,
+          channel * height * width);
       const bytes = new Uint8Array(all.buffer);
       let text = "";
       for (let k = 0; k < bytes.length; k += 32768)

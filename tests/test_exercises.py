@@ -28,7 +28,7 @@ from conftest import ROOT, MakeBook
 from torch import nn
 from typer.testing import CliRunner
 
-from unet_tutorial import DownSampling, UNet
+from unet_tutorial import DownSampling, UNet, UpSampling
 from unet_tutorial.ablations import count_objects
 from unet_tutorial.augmentation import deform, elastic_displacement, look_up
 from unet_tutorial.chapters import run_chapters
@@ -37,6 +37,7 @@ from unet_tutorial.datasets import touching_cells
 from unet_tutorial.documents import article_namespace
 from unet_tutorial.exercises import _progress, check, hint, list_exercises, progress
 from unet_tutorial.exercises._exercise import CHAPTERS, exercise
+from unet_tutorial.exercises._progress import Progress
 from unet_tutorial.export import fold_batch_norm
 from unet_tutorial.inference import predict, tile_plan
 from unet_tutorial.losses import border_weight_map
@@ -46,10 +47,18 @@ from unet_tutorial.shapes import receptive_field, trace_shapes
 from unet_tutorial.surgery import cut_skips
 from unet_tutorial.training import TrainingConfig, fit
 
+
+@pytest.fixture(autouse=True)
+def new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with nothing solved, and leave it so."""
+    monkeypatch.setattr(_progress, "_session", {})
+
+
 # --- every exercise of the book -------------------------------------------------------------------
 
 NUMBERS = [one.number for one in list_exercises()]
 by_number = pytest.mark.parametrize("number", NUMBERS)
+FAULTY = {"6.4"}  # the stub is no gap to fill in but code to repair
 
 
 @functools.cache
@@ -114,7 +123,7 @@ def test_an_exercise_is_a_task_a_stub_that_ends_with_its_check_and_a_folded_solu
 ) -> None:
     assert cell(number, "-task").source.startswith(f"**{number}** ")
     assert re.fullmatch(rf"check\('{re.escape(number)}', .+\)", check_line(number))
-    assert "..." in cell(number).source
+    assert "..." in cell(number).source or number in FAULTY
     folded = cell(number, "-solution").source
     assert folded.startswith("<details>\n<summary>Solution</summary>\n\n")
     assert folded.endswith("\n\n</details>")
@@ -159,6 +168,14 @@ def test_the_solution_passes_in_less_than_a_second_or_so(number: str) -> None:
 
 
 @by_number
+def test_another_right_answer_passes_too(number: str) -> None:
+    module = importlib.import_module(f"wrong_answers.chapter{number.split('.')[0]}")
+    for answer in getattr(module, "RIGHT", {}).get(number, []):
+        said = say(functools.partial(check, number, answer))
+        assert said.startswith(f"✓ {number}"), said
+
+
+@by_number
 def test_the_check_leaves_random_numbers_as_they_were(number: str) -> None:
     names = dict(solved_up_to(number))
     torch.manual_seed(5)
@@ -170,7 +187,7 @@ def test_the_check_leaves_random_numbers_as_they_were(number: str) -> None:
 
 
 @by_number
-def test_there_are_five_wrong_answers(number: str) -> None:
+def test_there_are_five_wrong_answers_or_more(number: str) -> None:
     assert len(wrong_answers(number)) >= 5
 
 
@@ -185,39 +202,36 @@ def test_a_plausible_wrong_answer_is_rejected_and_told_what_is_wrong(
     verdicts = []
     said = say(lambda: verdicts.append(check(number, answer)))
     assert verdicts == [False], said
-    assert said.startswith(f"✗ {number}"), said
-    wrong = said.partition("Hint: ")[0]
+    wrong = said.partition(f"✗ {number} ")[2].partition("Hint: ")[0]
     assert fragment in wrong, said
 
 
+OTHER_KINDS: list[Any] = [
+    7,
+    True,
+    float("nan"),
+    "text",
+    [],
+    (),
+    {},
+    object(),
+    (1, 2, 3, 4, 5, 6, 7),
+    torch.zeros(3),
+    np.zeros((2, 2)),
+    nn.ReLU(),
+    nn.ReLU,
+    lambda: 0,
+    len,
+]
+
+
 @by_number
-@pytest.mark.parametrize(
-    "answer",
-    [
-        7,
-        "text",
-        [],
-        (),
-        {},
-        object(),
-        torch.zeros(3),
-        np.zeros((2, 2)),
-        float("nan"),
-        True,
-        nn.ReLU(),
-        nn.ReLU,
-        lambda: 0,
-        len,
-        (1, 2, 3, 4, 5, 6, 7),
-    ],
-    ids=lambda answer: type(answer).__name__,
-)
-def test_an_answer_of_another_kind_is_no_error_and_never_right(number: str, answer: Any) -> None:
-    verdicts = []
-    said = say(lambda: verdicts.append(check(number, answer)))
-    assert verdicts == [False], said
-    assert "Checking it stopped" not in said, said
-    assert " object at 0x" not in said, said
+def test_an_answer_of_another_kind_is_no_error_and_never_right(number: str) -> None:
+    for answer in OTHER_KINDS:
+        said = say(functools.partial(check, number, answer))
+        assert f"✓ {number}" not in said, said
+        assert "Checking it stopped" not in said, said
+        assert " object at 0x" not in said, said
 
 
 # --- check, hint, progress ------------------------------------------------------------------------
@@ -305,7 +319,6 @@ def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep progress in a file of the test's own, as a new kernel would find it."""
     file = tmp_path / "somewhere" / "progress.json"
     monkeypatch.setenv("UNET_TUTORIAL_PROGRESS", str(file))
-    monkeypatch.setattr(_progress, "_session", {})
     return file
 
 
@@ -388,13 +401,22 @@ def test_the_runner_of_the_chapters_turns_progress_off(
 def test_the_table_of_progress_has_a_row_for_each_chapter_with_its_count(own_file: Path) -> None:
     solve_one()
     page = progress()._repr_html_()
-    assert "<caption>Your exercises: ✓ solved, ○ open</caption>" in page
+    assert '<table class="dataframe">' in page, "which the book's theme darkens with the page"
+    assert ">Your exercises: ✓ solved, ○ open</caption>" in page
     assert page.count('<th scope="row"') == len({one.chapter for one in list_exercises()})
     number = len(list_exercises(3))
-    following = next(number for number in NUMBERS if number != "3.1")
     assert f">3 Expansive path</th><td>1 of {number}</td>" in page
-    assert f"1 of {len(NUMBERS)} exercises solved. Open next: {following}" in page
-    assert "color" not in page
+    assert f"1 of {len(NUMBERS)} exercises solved. Open next: 3.2 A transposed" in page
+    assert set(re.findall(r"color: (\w+)", page)) == {"inherit"}
+
+
+def test_the_next_exercise_follows_the_last_solved_and_the_left_out_come_at_the_end() -> None:
+    assert f"Open next: {NUMBERS[0]} " in repr(Progress({}))
+    assert f"Open next: {NUMBERS[2]} " in repr(Progress(dict.fromkeys([NUMBERS[1]], "")))
+    assert f"Open next: {NUMBERS[0]} " in repr(Progress(dict.fromkeys(NUMBERS[1:], "")))
+    assert f"{len(NUMBERS)} exercises solved: all of them." in repr(
+        Progress(dict.fromkeys(NUMBERS, ""))
+    )
 
 
 def test_the_command_line_lists_and_forgets(own_file: Path) -> None:
@@ -445,13 +467,13 @@ def test_1_1_shapes_of_two_steps_down() -> None:
     assert pool.shape[1:] == (64, 24, 40)
 
 
-def test_1_2_pooling_drops_a_row_in_silence_and_the_path_refuses() -> None:
+def test_1_pooling_drops_a_row_in_silence_and_the_path_refuses() -> None:
     assert nn.MaxPool2d(2)(torch.zeros(1, 1, 39, 39)).shape == (1, 1, 19, 19)
     with pytest.raises(ValueError, match=r"39 is odd.*32x32, 48x48"):
         ContractingPath(1, 2, base_channels=2)(torch.zeros(1, 1, 39, 39))
 
 
-def test_1_3_a_convolution_in_the_place_of_pooling() -> None:
+def test_1_4_a_convolution_in_the_place_of_pooling() -> None:
     class Striding(DownSampling):
         def __init__(self, in_channels: int, out_channels: int) -> None:
             super().__init__(in_channels, out_channels)
@@ -473,7 +495,14 @@ def test_2_1_a_level_deeper_and_half_as_wide() -> None:
     assert receptive_field(model, "bottleneck").height == 284
 
 
-def test_2_2_drop_out_in_training_mode_gives_two_answers() -> None:
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_2_2_what_the_exercise_counts_is_what_the_real_layers_see(depth: int) -> None:
+    with torch.device("meta"):
+        path = ContractingPath(1, 2, base_channels=1, depth=depth, bottleneck=True)
+    assert receptive_field(path, "bottleneck").height == 9 * 2**depth - 4
+
+
+def test_2_3_drop_out_in_training_mode_gives_two_answers() -> None:
     torch.manual_seed(0)
     network = ContractingPath(1, 2, base_channels=4, bottleneck=True)
     network.bottleneck = nn.Sequential(network.bottleneck, nn.Dropout(0.5))
@@ -483,7 +512,7 @@ def test_2_2_drop_out_in_training_mode_gives_two_answers() -> None:
     assert np.array_equal(predict(network, image[0]), predict(network, image[0]))
 
 
-def test_2_3_half_the_channels_of_the_bottleneck_save_next_to_no_memory() -> None:
+def test_2_half_the_channels_of_the_bottleneck_save_next_to_no_memory() -> None:
     with torch.device("meta"):
         whole, half = UNet(1, 2), UNet(1, 2, base_channels=32)
     assert trace_shapes(whole, (1024, 1024)).shares()["bottleneck"][2] < 0.01
@@ -500,7 +529,7 @@ def test_3_1_shape_and_size_of_an_up_convolution() -> None:
     assert sum(p.numel() for p in layer.parameters()) == 8_224
 
 
-def test_3_2_a_stencil_of_ones_repeats() -> None:
+def test_3_3_a_stencil_of_ones_repeats() -> None:
     small = torch.rand(1, 1, 3, 3)
     ours = F.conv_transpose2d(small, torch.ones(1, 1, 2, 2), stride=2)
     assert torch.equal(ours, F.interpolate(small, scale_factor=2, mode="nearest"))
@@ -510,6 +539,13 @@ def test_3_3_kernel_4_stride_2_overlaps_evenly() -> None:
     ones = torch.ones(1, 1, 6, 6)
     counts = F.conv_transpose2d(ones, torch.ones(1, 1, 4, 4), stride=2, padding=1)
     assert counts[0, 0, 2:-2, 2:-2].unique().tolist() == [4]
+
+
+def test_3_4_interpolation_and_a_1x1_have_a_quarter_of_the_weights() -> None:
+    transposed, bilinear = (
+        UpSampling(8, 6, upsampling=way).up for way in ("transposed", "bilinear")
+    )
+    assert transposed.weight.numel() == 4 * bilinear[1].weight.numel()
 
 
 def test_4_1_shapes_of_a_network_for_color() -> None:

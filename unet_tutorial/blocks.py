@@ -236,7 +236,7 @@ def center_crop(skip: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     Returns
     -------
     Tensor
-        (N, C, *size), a view: nothing is copied.
+        (N, C, height, width), a view: nothing is copied.
 
     Raises
     ------

@@ -80,6 +80,19 @@ def list_results(root: Root = Path()) -> None:
             typer.echo(f"    {script.measured or 'not measured yet'}")
 
 
+@results_app.command("tables")
+def tables_command(root: Root = Path()) -> None:
+    """Carry measured numbers from book/results into the tables of README.md.
+
+    Example: unet-tutorial results tables
+    """
+    from unet_tutorial._tables import carry_tables
+
+    with _errors():
+        changed = carry_tables(root.resolve())
+        typer.echo("README.md: changed" if changed else "nothing to change")
+
+
 @chapters_app.command("list")
 def list_command(root: Root = Path()) -> None:
     """List the chapters in reading order."""
@@ -151,6 +164,34 @@ def site(
         typer.echo(f"\nThe book is built. Open it:\n  {index.as_uri()}")
         folder = index.parent.relative_to(start)
         typer.echo(f"or serve it:\n  python3 -m http.server --directory {folder}")
+
+
+@chapters_app.command()
+def address(
+    url: Annotated[
+        str,
+        typer.Argument(help="https://github.com/OWNER/NAME; by default that of _config.yml."),
+    ] = "",
+    site: Annotated[
+        str, typer.Option(help="Address of the pages; by default GitHub's for the repository.")
+    ] = "",
+    root: Root = Path(),
+) -> None:
+    """Carry the repository's address from _config.yml into links, badges and install lines.
+
+    Example: unet-tutorial chapters address https://github.com/OWNER/NAME
+    """
+    from unet_tutorial._address import carry_address, read_address
+
+    with _errors():
+        start = root.resolve()
+        changed = carry_address(start, url, site)
+        for file in changed:
+            typer.echo(f"{file.relative_to(start)}: changed")
+        there = read_address(start)
+        typer.echo(f"repository {there.repository}, pages {there.site}")
+        if not changed:
+            typer.echo("nothing to change")
 
 
 @chapters_app.command()

@@ -215,7 +215,9 @@ def _read_pages(root: Path) -> Iterator[_Page]:
         printed: list[list[Number]] = []
         for cell in cells:
             if cell["cell_type"] == "code":
-                printed.append(find_numbers("\n".join(map(_shown, cell["outputs"]))))
+                # The table of one's own exercises is about nothing else.
+                outputs = [] if cell.get("id") == "progress" else cell["outputs"]
+                printed.append(find_numbers("\n".join(map(_shown, outputs))))
             elif cell["cell_type"] == "markdown":
                 prose.append((len(printed), "".join(cell["source"])))
         words = "\n".join("".join(cell["source"]) for cell in cells)

@@ -318,9 +318,13 @@ def list_scripts(root: str | Path) -> list[ResultScript]:
 
     Examples
     --------
-    >>> root = Path(__file__).resolve().parents[1]
-    >>> [script.command for script in list_scripts(root) if script.name == "board"]
-    ['python scripts/board.py --out book/results/board.json']
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as checkout:
+    ...     script = Path(checkout) / "scripts" / "board.py"
+    ...     script.parent.mkdir()
+    ...     _ = script.write_text("'Measure the board.'")
+    ...     list_scripts(checkout)[0].command
+    'python scripts/board.py --out book/results/board.json'
     """
     root = Path(root)
     scripts = sorted((root / "scripts").glob("*.py"))

@@ -156,6 +156,17 @@ def mend_page(
             context["body"] = context["body"].replace(wrong, right)
 
 
+def offer_terms(app: Sphinx, doctree: nodes.document) -> None:
+    """Let a notebook link to an entry of the glossary as it links to a heading.
+
+    `[drop-out](glossary.md#term-drop-out)` is plain Markdown, which JupyterLab follows to the file.
+    MyST knows headings only; with the terms among them it warns where there is no such entry.
+    """
+    slugs = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    for term in doctree.findall(nodes.term):
+        slugs |= {name: (term.line or 0, name, term.astext()) for name in term["ids"]}
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the renderer under the name ``mathml``: no script, no request to another host."""
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
@@ -164,6 +175,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("results-commands", ResultsCommands)
     app.add_directive("shape-explorer", Explorer)
     app.connect("builder-inited", write_front_end)
+    app.connect("doctree-read", offer_terms)
     app.connect("html-page-context", load_front_end)
     app.connect("html-page-context", mend_page)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

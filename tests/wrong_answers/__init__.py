@@ -1,1 +1,1 @@
-"""Plausible wrong answers: `WRONG` of each module maps an exercise to (answer, what is said)."""
+"""Answers to the exercises: `WRONG` of each module has (answer, what is said), `RIGHT` others."""

@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 0, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 0, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +152,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (smoothed, "expected 0.5, got 0.52"),
         (python_division, "nothing found stopped with ZeroDivisionError: division by zero"),
         (a_map, "one number is expected, and a numpy array of shape 6×8 came"),
-        (0.8, "a function own_dice(prediction, truth) is expected"),
+        (0.8, "A function own_dice(prediction, truth) is expected"),
     ],
     "0.4": [
         (at_once, "asked for 9×9 pixels at once"),
@@ -157,8 +160,30 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (side_by_side, "there are 9 places for the window, and the network was asked 1 times"),
         (around_the_middle, "stopped with RuntimeError"),
         (first_class_only, "expected shape 1×2×3×3, got 3×3"),
-        (rows_and_columns, "values differ"),
+        (rows_and_columns, "rows and columns are exchanged"),
         (forgetful, "returned nothing. Is a `return` missing?"),
         (torch.zeros(1, 2, 3, 3), "Give the function itself, without calling it"),
     ],
+}
+
+
+def with_logic(prediction: Mask, truth: Mask) -> Any:
+    found, there = prediction > 0, truth > 0
+    if not (found | there).any():
+        return 1
+    return np.float64(2) * np.logical_and(found, there).sum() / (found.sum() + there.sum())
+
+
+def all_windows_in_one_batch(network: Network, image: Tensor, side: int) -> Tensor:
+    windows = image[0].unfold(1, side, 1).unfold(2, side, 1)
+    rows, columns = windows.shape[1:3]
+    answers = network(windows.reshape(rows * columns, 1, side, side))
+    return answers.reshape(rows, columns, 2).permute(2, 0, 1)[None]
+
+
+RIGHT: dict[str, list[Any]] = {
+    "0.1": [[0.08, np.float32(0.5), 1.0]],
+    "0.2": [70.0, torch.tensor(70)],
+    "0.3": [with_logic],
+    "0.4": [all_windows_in_one_batch],
 }

@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 1, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 1, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -228,4 +231,39 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (OtherWayRound, "down: expected shape 2×6×8×12, got 2×6×4×6"),
         (16_448, "The class StridingDownSampling(in_channels, out_channels) is expected"),
     ],
+}
+
+
+class OneByOne(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, out_channels, 3, padding="same", bias=False)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(out_channels) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norms[0](self.first(x)))
+        return self.norms[1](self.second(x)).clamp(min=0)
+
+
+class PoolFirst(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.shrink = nn.Conv2d(out_channels, out_channels, 2, stride=2)
+        self.block = DoubleConvolution(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.block(x)
+        return [x, self.shrink(x)]
+
+
+RIGHT: dict[str, list[Any]] = {
+    "1.1": [[torch.Size([32, 96, 160]), [32, 48, 80], (64, 48, 80), (64, 24, 40)]],
+    "1.2": [
+        lambda image, weights: (
+            image.unfold(0, weights.shape[0], 1).unfold(1, weights.shape[1], 1) * weights
+        ).sum((2, 3))
+    ],
+    "1.3": [OneByOne],
+    "1.4": [PoolFirst, Striding],
 }

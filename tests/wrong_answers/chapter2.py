@@ -1,7 +1,11 @@
-"""Plausible wrong answers to the exercises of chapter 2, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 2, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -142,4 +146,26 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (without_return, "returned nothing. Is a `return` missing?"),
         (torch.zeros(2, 2, 6, 6), "Give the function itself, without calling it"),
     ],
+}
+
+
+def on_a_copy(network: nn.Module, images: Tensor) -> Tensor:
+    return copy.deepcopy(network).eval()(images).detach()
+
+
+@torch.inference_mode()
+def decorated(network: nn.Module, images: Tensor) -> Tensor:
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        return network(images)
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+RIGHT: dict[str, list[Any]] = {
+    "2.1": [(1024, 0.45, 284)],
+    "2.2": [lambda depth: 9 * 2**depth - 4, lambda depth: 4 * (2**depth - 1) + 5 * 2**depth],
+    "2.3": [on_a_copy, decorated],
 }

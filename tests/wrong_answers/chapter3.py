@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 3, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 3, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -222,4 +225,29 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (nn.ConvTranspose2d(8, 4, 2, stride=2), "Give the class itself, without parentheses"),
         (NoBase, "NoBase does not inherit from Module"),
     ],
+}
+
+
+class InForward(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.both = DoubleConvolution(in_channels, out_channels)
+        self.halve = nn.Conv2d(in_channels, in_channels // 2, 1)
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        x1 = F.interpolate(x1, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.both(torch.cat((self.halve(x1), x2), 1))
+
+
+RIGHT: dict[str, list[Any]] = {
+    "3.1": [[torch.Size([32, 40, 60]), 8224]],
+    "3.2": [
+        lambda small, stencil, stride: F.conv_transpose2d(
+            small[None, None], stencil[None, None], stride=stride
+        )[0, 0].double()
+    ],
+    "3.3": [
+        (torch.ones(2, 2, dtype=torch.long), outer(0.25, 0.75, 0.75, 0.25)[None, None]),
+    ],
+    "3.4": [InForward, Block],
 }

@@ -12,11 +12,13 @@ from unet_tutorial.exercises._exercise import (
     Wrong,
     call,
     exercise,
+    expect_answer,
     expect_close,
     expect_function,
     expect_number,
     expect_parts,
     expect_shape,
+    plain_number,
     recognize,
 )
 
@@ -82,6 +84,7 @@ def _(answer: Any) -> None:
     shown="And all of them at full resolution. That is why networks pool.",
 )
 def _(answer: Any) -> None:
+    expect_answer(answer)
     expect_number(
         answer,
         70,
@@ -126,8 +129,7 @@ def _(answer: Any) -> None:
     }
     for tried, (prediction, mask, right) in cases.items():
         value = call(own_dice, prediction, mask, tried=f"own_dice of {tried}")
-        if isinstance(value, Tensor | np.ndarray | np.generic) and np.size(value) == 1:
-            value = value.item()
+        value = plain_number(value)
         if 0 < right < 1:
             common, either = (prediction * mask).sum(), np.maximum(prediction, mask).sum()
             recognize(

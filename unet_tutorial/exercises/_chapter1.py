@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unet_tutorial.blocks import DoubleConvolution, DownSampling
 from unet_tutorial.exercises._exercise import (
+    Unanswered,
     Wrong,
     call,
     describe,
@@ -145,8 +146,8 @@ def _(answer: Any) -> None:
     "1.4",
     "A convolution in the place of pooling",
     answer="a class StridingDownSampling(in_channels, out_channels) that returns (down, pool)",
-    hint="A subclass of DownSampling inherits its forward. Which one line of __init__ would have "
-    "to be another, and what may it be assigned after super().__init__(…)?",
+    hint="A subclass inherits all of DownSampling. Which one of the attributes that its __init__ "
+    "has set must become another layer?",
     shown="Unlike the pooling, it has weights, and can give each of the four places its own: it "
     "could learn to tell where in the square something was, at the price of a channel for it.",
 )
@@ -154,6 +155,9 @@ def _(answer: Any) -> None:
     block_class = expect_class(answer, "StridingDownSampling(in_channels, out_channels)")
     made = "StridingDownSampling(3, 6)"
     block = call(block_class, 3, 6, tried=made)
+    pooling = any(isinstance(part, nn.MaxPool2d) for part in block.modules())
+    if pooling and block_class is not DownSampling:
+        raise Unanswered("So far it has max pooling.")
     reference = DownSampling(3, 6)
     reference.pool = nn.Conv2d(6, 6, kernel_size=2, stride=2)  # type: ignore[assignment]
     x = torch.rand(2, 3, 8, 12)

@@ -16,6 +16,7 @@ from unet_tutorial.exercises._exercise import (
     expect_number,
     expect_parts,
     expect_shape,
+    plain_number,
 )
 
 
@@ -42,6 +43,7 @@ def _(answer: Any) -> None:
             32: "So many are there at the top.",
         },
     )
+    share = plain_number(share)
     if isinstance(share, int | float) and 1 < share <= 100:
         raise Wrong(f"The share is not {share:g}: write it as a part of 1, not in percent.")
     expect_number(
@@ -84,7 +86,7 @@ def _(answer: Any) -> None:
     sees = expect_function(answer, "sees(depth)")
     for depth in (4, 3, 2, 1, 0, 5, 7):
         tried = f"sees({depth})"
-        value = call(sees, depth, tried=tried)
+        value = plain_number(call(sees, depth, tried=tried))
         right = 9 * 2**depth - 4
         reasons = {
             5 * 2**depth - 4: "That is what the last pooling sees. After it come two convolutions.",

@@ -251,7 +251,7 @@ def expect_parts(answer: Any, names: Sequence[str]) -> tuple[Any, ...]:
             f"Expected is ({listed}), {len(names)} parts, and you gave {len(answer)}: "
             f"{describe(answer)}."
         )
-    if all(part is None or part is ... for part in answer):
+    if all(map(_is_open, answer)):
         raise Unanswered
     return tuple(answer)
 
@@ -296,8 +296,7 @@ def expect_number(
     """
     expect_answer(value, what)
     what = _capital(what)
-    if isinstance(value, Tensor | np.ndarray | np.generic) and np.size(value) == 1:
-        value = value.item()
+    value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong(f"{what} must be one number, and you gave {describe(value)}.")
     if abs(value - right) <= tolerance:
@@ -348,7 +347,7 @@ def expect_guess(
     form = f"({', '.join(axes)})"
     if not isinstance(value, tuple | list):
         raise Wrong(f"The shape of {what} must be written as {form}, you gave {describe(value)}.")
-    if any(part is ... or part is None for part in value):
+    if any(map(_is_open, value)):
         raise Unanswered(f"The shape of {what} is still open.")
     if any(isinstance(part, bool) or not isinstance(part, int) for part in value):
         raise Wrong(f"The shape of {what} must be whole numbers, you gave {describe(value)}.")
@@ -514,12 +513,11 @@ def expect_close(value: Any, expected: Any, tried: str, *, tolerance: float = 1e
             )
         actual, wanted = value.astype(float), expected.astype(float)
     else:
-        if isinstance(value, Tensor | np.ndarray | np.generic) and np.size(value) == 1:
-            value = value.item()
+        value = plain_number(value)
         if not isinstance(value, int | float):
             raise Wrong(f"{tried}: one number is expected, and {describe(value)} came.")
         actual, wanted = np.asarray(float(value)), np.asarray(float(expected))
-    if np.isnan(actual).any() and not np.isnan(wanted).any():
+    if actual.size > 1 and np.isnan(actual).any() and not np.isnan(wanted).any():
         raise Wrong(f"{tried}: {np.isnan(actual).sum()} of {actual.size} values are nan.")
     far = ~np.isclose(actual, wanted, rtol=tolerance, atol=tolerance)
     if not far.any():
@@ -531,6 +529,21 @@ def expect_close(value: Any, expected: Any, tried: str, *, tolerance: float = 1e
         f"{tried}: {int(far.sum()):,} of {far.size:,} values differ. The first, at "
         f"{list(first)}: expected {_say(wanted[first])}, got {_say(actual[first])}."
     )
+
+
+def plain_number(value: Any) -> Any:
+    """Take the number out of a tensor or array that holds a single one; leave the rest alone.
+
+    Examples
+    --------
+    >>> plain_number(torch.tensor([[3.0]])), plain_number(np.float32(2)), plain_number("3")
+    (3.0, 2.0, '3')
+    """
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else value
+    if isinstance(value, np.ndarray | np.generic):
+        return value.item() if value.size == 1 else value
+    return value
 
 
 def expect_parameters(
@@ -684,6 +697,13 @@ def shape_text(shape: Sequence[int]) -> str:
     ('64×20×30', 'no axes')
     """
     return "×".join(map(str, shape)) or "no axes"
+
+
+def _is_open(part: Any) -> bool:
+    """Whether it is as the stub has it: dots, or a shape of dots."""
+    if isinstance(part, tuple | list):
+        return bool(part) and all(map(_is_open, part))
+    return part is None or part is ...
 
 
 def _capital(words: str) -> str:

@@ -118,7 +118,10 @@ class Progress:
         return sorted(by_chapter.items())
 
     def _next(self) -> Exercise | None:
-        return next((one for one in REGISTRY.values() if one.number not in self.done), None)
+        """Go on behind the last that is solved; what was left out before comes at the end."""
+        book = list(REGISTRY.values())
+        last = max((place for place, one in enumerate(book) if one.number in self.done), default=-1)
+        return next((one for one in book[last + 1 :] + book if one.number not in self.done), None)
 
     def summary(self) -> str:
         """Say how many are solved, and which comes next."""
@@ -137,7 +140,7 @@ class Progress:
         return "\n".join([*lines, self.summary()])
 
     def _repr_html_(self) -> str:
-        # No color of its own: the table is the host's, in both themes.
+        # No color of its own: a table of this class is the host's, in both themes.
         rows = []
         for chapter, exercises in self._chapters():
             count = sum(one.number in self.done for one in exercises)
@@ -151,7 +154,8 @@ class Progress:
                 f'<td style="text-align: left">{marks}</td></tr>'
             )
         return (
-            "<table><caption>Your exercises: ✓ solved, ○ open</caption><thead><tr>"
+            '<table class="dataframe"><caption style="color: inherit">Your exercises: ✓ solved, '
+            "○ open</caption><thead><tr>"
             '<th scope="col" style="text-align: left">Chapter</th><th scope="col">Solved</th>'
             '<th scope="col" style="text-align: left">Exercises</th></tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table><p>{html.escape(self.summary())}</p>"
@@ -176,6 +180,6 @@ def progress() -> Progress:
     --------
     >>> progress()
     0 Context and localization  ...
-    ... exercises solved. ...
+    ... exercises solved...
     """
     return Progress(solved())

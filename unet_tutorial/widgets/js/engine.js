@@ -335,12 +335,13 @@ UNetBook.engine = () => {
       .slice(0, 3);
   };
 
-  const look = ({ name, channel }) => {
+  const look = ({ name, channel, bare }) => {
     const map = maps[name];
     const values = plainMap(map, channel);
     return {
       values, range: range(map, channel), height: map.height, width: map.width,
-      arrow: map.arrow, from: map.from, sources: sources(map, channel),
+      arrow: map.arrow, from: map.from,
+      sources: bare ? [] : sources(map, channel),
     };
   };
 
