@@ -19,6 +19,7 @@ import nbformat
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from unet_tutorial.chapters import build_site
 
@@ -103,8 +104,19 @@ $$
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of the stored outputs, and one more page that holds formulas."""
-    copy = tmp_path_factory.mktemp("site")
-    shutil.copytree(ROOT / "book", copy / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        return make_site(tmp_path_factory.mktemp("site"))
+    # Workers side by side share one: the first one builds it, the others wait.
+    copy = tmp_path_factory.getbasetemp().parent / "site"
+    with FileLock(f"{copy}.lock"):
+        built = copy / "_build" / "html"
+        return built if (built / "index.html").is_file() else make_site(copy)
+
+
+def make_site(copy: Path) -> Path:
+    """Copy the book, add the page of formulas, build."""
+    left_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "book", copy / "book", ignore=left_out, dirs_exist_ok=True)
     shutil.copy(ROOT / "_config.yml", copy)
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     toc["parts"][-1]["chapters"].append({"file": "formulas"})
