@@ -24,7 +24,7 @@ from unet_tutorial._encoder_weights import (
     read_weights,
 )
 from unet_tutorial.blocks import DoubleConvolution, Padding, UpSampling, check_count
-from unet_tutorial.unet import check_size
+from unet_tutorial.unet import check_images, check_size
 
 __all__ = [
     "EfficientNetLite0",
@@ -746,17 +746,7 @@ class EncoderUNet(nn.Module):
         return stages
 
     def _check(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(
-                f"expected images of shape (N, {self.in_channels}, H, W), got "
-                f"{tuple(images.shape)}; a single gray image of shape (H, W) becomes a batch "
-                "with image[None, None]"
-            )
-        if not images.is_floating_point():
-            raise ValueError(
-                f"expected floating-point images, got {images.dtype}; convert 8-bit images with "
-                "images.float() / 255"
-            )
+        check_images(images, self.in_channels)
         height, width = images.shape[-2:]
         check_size(height, width, depth=self.depth)
         one_value = images.shape[0] == 1 and height == width == 2**self.depth

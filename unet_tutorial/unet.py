@@ -50,6 +50,42 @@ class SizeError(ValueError):
         self.size, self.stage, self.nearest = size, stage, nearest
 
 
+def check_images(images: Tensor, in_channels: int) -> None:
+    """Raise if a tensor is no batch of images for a network.
+
+    Parameters
+    ----------
+    images : Tensor
+        What the network was called with.
+    in_channels : int
+        Channels that it takes.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (N, in_channels, H, W), or the values are whole numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> check_images(torch.zeros(39, 39), in_channels=1)
+    Traceback (most recent call last):
+    ValueError: expected images of shape (N, 1, H, W), got (39, 39); a single gray image of shape
+    (H, W) becomes a batch with image[None, None]
+    """
+    if images.ndim != 4 or images.shape[1] != in_channels:
+        raise ValueError(
+            f"expected images of shape (N, {in_channels}, H, W), got "
+            f"{tuple(images.shape)}; a single gray image of shape (H, W) becomes a batch "
+            "with image[None, None]"
+        )
+    if not images.is_floating_point():
+        raise ValueError(
+            f"expected floating-point images, got {images.dtype}; convert 8-bit images with "
+            "images.float() / 255"
+        )
+
+
 class UNet(nn.Module):
     """The U-Net, from images to one logit per class and pixel.
 
@@ -221,17 +257,7 @@ class UNet(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
     def _check(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(
-                f"expected images of shape (N, {self.in_channels}, H, W), got "
-                f"{tuple(images.shape)}; a single gray image of shape (H, W) becomes a batch "
-                "with image[None, None]"
-            )
-        if not images.is_floating_point():
-            raise ValueError(
-                f"expected floating-point images, got {images.dtype}; convert 8-bit images with "
-                "images.float() / 255"
-            )
+        check_images(images, self.in_channels)
         height, width = images.shape[-2:]
         check_size(height, width, depth=self.depth, padding=self.padding)
         one_value = images.shape[0] == 1 and height == width == 2**self.depth
