@@ -113,5 +113,5 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing unet-tutorial[$*] into $(VENV) (a few minutes the first time)"
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) $(PIP_ARGS) -e '.[$*]'
+	@$(bin)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) $(PIP_ARGS) -e '.[$*]'
 	@touch $@

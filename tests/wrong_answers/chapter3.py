@@ -165,9 +165,33 @@ class SkipForgotten(Block):
         return self.conv(self.up(x1))
 
 
+class Wrapped(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.block = UpSampling(in_channels, out_channels, upsampling="bilinear")
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return self.block(x1, x2)
+
+
 class NoBase:
     def __init__(self, in_channels: int, out_channels: int) -> None:
         pass
+
+
+def asking_pytorch(small: Tensor, stencil: Tensor, stride: int) -> Tensor:
+    return F.conv_transpose2d(small[None, None], stencil[None, None], stride=stride)[0, 0]
+
+
+def by_products(small: Tensor, stencil: Tensor, stride: int) -> Tensor:
+    rows, columns = small.shape
+    height, width = stencil.shape
+    large = small.new_zeros((rows - 1) * stride + height, (columns - 1) * stride + width).double()
+    for row in range(height):
+        for column in range(width):
+            shifted = large[row:, column:][: stride * rows : stride, : stride * columns : stride]
+            shifted += small * stencil[row, column]
+    return large
 
 
 WRONG: dict[str, list[tuple[Any, str]]] = {
@@ -193,13 +217,14 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (gathering, "expected shape 4×4, got 1×1"),
         (as_array, "a torch tensor is expected, and a numpy array of shape 4×4 came"),
         (scaling_its_input, "has changed its input"),
+        (asking_pytorch, "PyTorch's own layer did the work"),
         (without_return, "returned nothing. Is a `return` missing?"),
         (without_stride, "yours is without_stride(small, stencil)"),
         (torch.zeros(4, 4), "Give the function itself, without calling it"),
     ],
     "3.3": [
         ((torch.ones(2, 2) / 4, ...), "becomes [[0.25, 0.25], [0.25, 0.25]]"),
-        ((torch.eye(2), ...), "a value of 1 should become [[1, 1], [1, 1]], and becomes [[1, 0]"),
+        ((torch.eye(2), ...), "a value of 1 becomes [[1, 0]"),
         ((torch.ones(4), ...), "repeating: expected shape 2×2, got 4"),
         (([[1, 1], [1, 1]], ...), "make a tensor of it"),
         ((torch.ones(2, 2), outer(0.25, 0.75, 0.75)), "bilinear: expected shape 4×4, got 3×3"),
@@ -216,7 +241,8 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (NotHalved, "got 1,056: 252 too many. Does the 1×1 convolution halve the channels?"),
         (NoHalving, "to have 8 channels, but got 12 channels"),
         (SkipFirst, "the skip comes first in your concatenation"),
-        (ThreeByThree, "expected 804 parameters, got 1,060: 256 too many"),
+        (ThreeByThree, "got 1,060: 256 too many. Is the convolution that halves the channels 1×1?"),
+        (Wrapped, "is made from UpSampling"),
         (Adding, "added to the upsampled map, not concatenated"),
         (SkipForgotten, "another skip x2 gives the same result"),
         (Pair, "a torch tensor is expected, and a tuple came"),
@@ -241,11 +267,7 @@ class InForward(nn.Module):
 
 RIGHT: dict[str, list[Any]] = {
     "3.1": [[torch.Size([32, 40, 60]), 8224]],
-    "3.2": [
-        lambda small, stencil, stride: F.conv_transpose2d(
-            small[None, None], stencil[None, None], stride=stride
-        )[0, 0].double()
-    ],
+    "3.2": [by_products],
     "3.3": [
         (torch.ones(2, 2, dtype=torch.long), outer(0.25, 0.75, 0.75, 0.25)[None, None]),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from unet_tutorial.blocks import UpSampling
 from unet_tutorial.exercises._exercise import (
@@ -104,7 +105,8 @@ def _(answer: Any) -> None:
     for small, stencil, stride in (chapter, *others):
         sizes = "small of {}×{}, stencil of {}×{}".format(*small.shape, *stencil.shape)
         tried = f"scatter(small, stencil, {stride}), {sizes}"
-        large, right = call(scatter, small, stencil, stride, tried=tried), None
+        with _Asked() as asked:
+            large = call(scatter, small, stencil, stride, tried=tried)
         right = _scatter(small, stencil, stride)
         expect_shape(large, right.shape, tried)
         mistakes = {
@@ -124,6 +126,24 @@ def _(answer: Any) -> None:
             tried,
         )
         expect_close(large, right, tried)
+        if asked.names & {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}:
+            raise Wrong(
+                f"{tried}: PyTorch's own layer did the work. Set the stencils down yourself."
+            )
+
+
+class _Asked(TorchFunctionMode):
+    """Note which of PyTorch's functions are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.names.add(getattr(function, "__name__", ""))
+        return function(*args, **(kwargs or {}))
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -155,7 +175,7 @@ def _(answer: Any) -> None:
     right = F.interpolate(small, scale_factor=2, mode="nearest")
     if not torch.allclose(large, right):
         made = _four(stencil)
-        raise Wrong(f"{tried}: a value of 1 should become [[1, 1], [1, 1]], and becomes {made}.")
+        raise Wrong(f"{tried}: a value of 1 becomes {made}. Is it repeated four times, unchanged?")
     tried = "bilinear with stride 2 and padding 1"
     stencil = _stencil(bilinear, "bilinear", 4)
     large = F.conv_transpose2d(small, stencil, stride=2, padding=1)
@@ -208,6 +228,8 @@ def _(answer: Any) -> None:
         raise Wrong(
             f"{made} contains a transposed convolution: interpolation is to take its place."
         )
+    if any(isinstance(part, UpSampling) for part in block.modules()):
+        raise Wrong(f"{made} is made from UpSampling, which is what you are to write yourself.")
     result = call(block, below, skip, tried=tried)
     expect_shape(result, (2, 6, 10, 14), tried)
     other = call(block, below, skip + 1, tried=tried)
@@ -220,6 +242,10 @@ def _(answer: Any) -> None:
         mistakes={
             588: "That fits a skip that is added to the upsampled map, not concatenated with it.",
             1056: "Does the 1×1 convolution halve the channels?",
+            984: "Is there a 1×1 convolution that halves the channels before the skip joins?",
+            1060: "Is the convolution that halves the channels 1×1?",
+            800: "The 1×1 convolution has a bias.",
+            474: "After the skip has joined comes a double convolution, not a single one.",
         },
     )
     give_weights(reference, block, made)
