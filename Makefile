@@ -62,7 +62,9 @@ unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site
 	@$(bin)/python -m pytest -q -m alone tests
 
 notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts with the stored ones
-	@$(bin)/python -m pytest --nbval book
+	@# Two chapters side by side, each on half of the cores: most of a chapter has work for one.
+	@OMP_NUM_THREADS=$$($(bin)/python -c 'import os; print(max(1, (os.cpu_count() or 2) // 2))') \
+		$(bin)/python -m pytest --nbval -n 2 --dist loadfile book
 
 package: $(VENV)/.installed-test  ## Build wheel and sdist; install and try them in an empty environment, as Colab would
 	@PIP_ARGS='$(PIP_ARGS)' $(bin)/python -m pytest -q -m package tests/test_packaging.py
