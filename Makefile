@@ -49,17 +49,16 @@ refresh: $(VENV)/.installed-book  ## Run chapters and renew their stored outputs
 lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab (LAB_ARGS=--no-browser, --allow-root in a container ...)
 	@$(bin)/jupyter lab book $(LAB_ARGS)
 
-test: lint unit notebooks  ## Lint, types, unit tests, doctests, site, the installed package, every cell of every chapter
+test: lint unit notebooks package  ## Lint, types, unit tests, doctests, site, every cell of every chapter, the installed package
 
 lint: $(VENV)/.installed-test  ## Style and types
 	@$(bin)/ruff check .
 	@$(bin)/ruff format --check .
 	@$(bin)/mypy
 
-unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site, the installed package
+unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site
 	@# Side by side with one thread each: two trainings of two threads would wait for each other.
-	@# Three, because a test that waits for a browser or for pip leaves its core to another one.
-	@PIP_ARGS='$(PIP_ARGS)' OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 3 --dist loadfile -q -m "not alone" tests unet_tutorial
+	@OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -q -m "not alone and not package" tests unet_tutorial
 	@$(bin)/python -m pytest -q -m alone tests
 
 notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts with the stored ones

@@ -1,7 +1,7 @@
 """What others install: wheel and sdist, and a chapter in an empty environment such as Colab's.
 
-All tests share one environment that begins with torch and ipykernel alone, so they stay in one
-file; `make package` runs them by themselves.
+All tests share one environment that begins with torch and ipykernel alone. They take a minute or
+two, so `make package` runs them in a place of their own.
 """
 
 from __future__ import annotations
