@@ -4,11 +4,13 @@ Then what the folded solutions of the chapters say is so.
 """
 
 import ast
+import copy
 import functools
 import gc
 import importlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -36,6 +38,7 @@ from unet_tutorial.cli import app
 from unet_tutorial.datasets import touching_cells
 from unet_tutorial.documents import article_namespace
 from unet_tutorial.exercises import _progress, check, hint, list_exercises, progress
+from unet_tutorial.exercises._chapter5 import _tiles_along
 from unet_tutorial.exercises._exercise import CHAPTERS, exercise
 from unet_tutorial.exercises._progress import Progress
 from unet_tutorial.export import fold_batch_norm
@@ -106,8 +109,11 @@ def check_line(number: str) -> str:
 
 
 def wrong_answers(number: str) -> list[tuple[Any, str]]:
-    module = importlib.import_module(f"wrong_answers.chapter{number.split('.')[0]}")
-    return module.WRONG.get(number, [])
+    return answers(number).WRONG.get(number, [])
+
+
+def answers(number: str) -> Any:
+    return importlib.import_module(f"answers.chapter{number.split('.')[0]}")
 
 
 def test_two_to_four_exercises_a_chapter_numbered_from_one() -> None:
@@ -169,8 +175,7 @@ def test_the_solution_passes_in_less_than_a_second_or_so(number: str) -> None:
 
 @by_number
 def test_another_right_answer_passes_too(number: str) -> None:
-    module = importlib.import_module(f"wrong_answers.chapter{number.split('.')[0]}")
-    for answer in getattr(module, "RIGHT", {}).get(number, []):
+    for answer in answers(number).RIGHT[number]:
         said = say(functools.partial(check, number, answer))
         assert said.startswith(f"✓ {number}"), said
 
@@ -583,6 +588,20 @@ def test_4_4_all_four_skips_can_be_cut_at_once() -> None:
     assert not torch.equal(severed, model(image))
 
 
+def test_4_2_pooling_rounds_down_or_up() -> None:
+    assert F.max_pool2d(torch.zeros(1, 1, 39, 39), 2).shape[-1] * 2 == 38
+    assert F.max_pool2d(torch.zeros(1, 1, 39, 39), 2, ceil_mode=True).shape[-1] * 2 == 40
+
+
+def test_4_3_her_weights_load_as_they_are_and_answer_otherwise() -> None:
+    torch.manual_seed(0)
+    hers, ours = (UNet(1, 2, base_channels=4, depth=2).eval() for _ in range(2))
+    state = answers("4.1").translate_by_rolling(copy.deepcopy(hers.state_dict()))
+    assert not ours.load_state_dict(state).missing_keys
+    image = torch.rand(1, 1, 16, 16)
+    assert not torch.allclose(ours(image), hers(image), atol=1e-4)
+
+
 def test_5_1_a_gap_of_nine_pixels_weighs_more_than_one_and_of_ten_less() -> None:
     def weight(gap: int) -> float:
         row = np.ones((1, 60 + gap), dtype=int)
@@ -631,6 +650,23 @@ def test_5_4_the_weight_map_works_without_balanced_classes() -> None:
         losses[weight] = result.losses[0]
         assert count_objects(model, cells.validation).objects == 4
     assert losses[0.0] != losses[10.0], "the first weights are the same, the pixels' weights not"
+
+
+LENGTHS = [1, 4, 5, 16, 387, 388, 389, 512, 572, 700, 772, 773, 776, 1000, 1156, 1157, 4096]
+
+
+def test_5_2_tiles_are_counted_as_tile_plan_counts_them() -> None:
+    with torch.device("meta"):
+        paper = UNet(1, 2, base_channels=1, padding="valid")
+    for length in LENGTHS:
+        assert len(tile_plan(paper, (length, 1), 572)) == _tiles_along(length), length
+
+
+def test_5_1_is_the_term_of_the_weight_map() -> None:
+    row = np.array([[1, 1, 0, 0, 0, 2, 2]])
+    to_nearest, to_second = np.array([[1, 2, 1], [3, 2, 3]])
+    by_hand = answers("5.1").border_weight(to_nearest, to_second)
+    assert np.allclose(border_weight_map(row)[0, 2:5], by_hand)
 
 
 def test_6_1_a_sum_of_losses_keeps_every_graph() -> None:
@@ -698,6 +734,12 @@ def test_6_clinic_how_many_pixels_a_sum_in_float16_bears() -> None:
     assert torch.tensor(262_144.0).bfloat16() + 512 == 262_144
 
 
+def test_6_4_the_loss_of_probabilities_never_falls_below_0_313() -> None:
+    sure = torch.tensor([[-1000.0, 1000.0]]).softmax(dim=1)
+    least = F.cross_entropy(sure, torch.tensor([1])).item()
+    assert f"{least:.3f}" == f"{math.log(1 + math.exp(-1)):.3f}" == "0.313"
+
+
 def test_7_1_five_classes_of_color_images_that_do_not_fit() -> None:
     model = UNet(3, 5, base_channels=16)
     with pytest.raises(ValueError, match=r"250.*240x240.*256x256"):
@@ -742,3 +784,15 @@ def test_7_float16_counts_11_binary_digits_and_loses_a_part_in_2048_at_most() ->
     weights = torch.empty(10_000).uniform_(0.001, 1, generator=torch.Generator().manual_seed(0))
     lost = ((weights.half().float() - weights) / weights).abs().max()
     assert 0.9 / 2048 < lost <= 1 / 2048
+
+
+def test_7_2_by_hand_and_by_the_package_are_one_layer() -> None:
+    torch.manual_seed(0)
+    model = UNet(1, 2, base_channels=4, depth=1, norm="batch").eval()
+    convolution, normalization = model.contracting[0].conv.conv_block[3:5]
+    nn.init.uniform_(normalization.running_mean)
+    nn.init.uniform_(normalization.running_var)
+    theirs = fold_batch_norm(model).contracting[0].conv.conv_block[2]
+    ours = answers("7.1").fold_into_a_new_layer(convolution, normalization)
+    assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
+    assert torch.allclose(ours.bias, theirs.bias, atol=1e-6)

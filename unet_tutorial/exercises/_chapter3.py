@@ -189,6 +189,12 @@ def _(answer: Any) -> None:
             f"{tried}: of a flat map of ones the inside should stay 1, and becomes {shown}. Add up "
             "the weights that meet on one pixel."
         )
+    near, far = stencil[0, 0, 1, 1].item(), stencil[0, 0, 0, 0].item()
+    if near <= far:
+        raise Wrong(
+            f"{tried}: a value of 1 gives {near:g} to a pixel beside it and {far:g} to the "
+            "farthest one. Which of the two should get the larger share?"
+        )
     expect_close(large[inside], right[inside], f"{tried}, away from the border", tolerance=1e-4)
 
 

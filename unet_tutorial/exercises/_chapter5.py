@@ -75,7 +75,7 @@ def _(answer: Any) -> None:
 
 
 def _tiles_along(length: int) -> int:
-    """Count the tiles along one side; tests/test_right_answers.py compares it with tile_plan."""
+    """Count the tiles along one side; tests/test_exercises.py compares it with tile_plan."""
     return max(1, math.ceil((length - 4) / 384))
 
 

@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 4, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 4, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from unet_tutorial.runs import palette_image
 
 State = dict[str, Tensor]
 
@@ -183,4 +188,44 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (dark_palette, "nobody can see them"),
         (shown_and_not_saved, "no file at the path"),
     ],
+}
+
+
+def meet_by_mirroring(up: Tensor, skip: Tensor) -> Tensor:
+    up = F.pad(up, (0, 1, 0, 1), mode="reflect")[..., : skip.shape[2], : skip.shape[3]]
+    return torch.cat([up, skip], 1)
+
+
+def meet_on_a_canvas(up: Tensor, skip: Tensor) -> Tensor:
+    joined = torch.zeros(len(up), up.shape[1] + skip.shape[1], *skip.shape[2:])
+    joined[:, up.shape[1] :] = skip
+    rows, columns = min(up.shape[2], skip.shape[2]), min(up.shape[3], skip.shape[3])
+    joined[:, : up.shape[1], :rows, :columns] = up[..., :rows, :columns]
+    return joined
+
+
+def translate_by_rolling(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    joints = [n for n, w in state.items() if "expansive" in n and "block.0.w" in n and w.ndim == 4]
+    return {
+        name: weight.roll(weight.shape[1] // 2, dims=1) if name in joints else weight.clone()
+        for name, weight in state.items()
+    }
+
+
+def save_as_the_package_does(logits: Tensor, path: Any) -> None:
+    palette_image(logits.softmax(1).argmax(1)[0].byte().numpy(), 3).save(path)
+
+
+def save_and_hand_back(logits: Tensor, path: Any) -> Image.Image:
+    picture = Image.fromarray(logits[0].argmax(0).byte().numpy(), mode="P")
+    picture.putpalette([255, 255, 255, 200, 0, 0, 0, 0, 200])
+    picture.save(str(path))
+    return picture
+
+
+RIGHT: dict[str, list[Any]] = {
+    "4.1": [[[5, 200, 264], torch.Size((256, 25, 33)), (64, 200, 264)]],
+    "4.2": [meet_by_mirroring, meet_on_a_canvas],
+    "4.3": [translate_by_rolling],
+    "4.4": [save_as_the_package_does, save_and_hand_back],
 }

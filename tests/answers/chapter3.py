@@ -230,9 +230,10 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ((torch.ones(2, 2), outer(0.25, 0.75, 0.75)), "bilinear: expected shape 4×4, got 3×3"),
         ((torch.ones(2, 2), outer(1.0, 3.0, 3.0, 1.0)), "should stay 1, and becomes 16"),
         ((torch.ones(2, 2), outer(0.25, 0.75, 0.75, 0.25) / 4), "and becomes 0.25"),
-        ((torch.ones(2, 2), outer(0.5, 0.5, 0.5, 0.5)), "values differ"),
-        ((torch.ones(2, 2), outer(0.75, 0.25, 0.25, 0.75)), "values differ"),
+        ((torch.ones(2, 2), outer(0.5, 0.5, 0.5, 0.5)), "beside it and 0.25 to the"),
+        ((torch.ones(2, 2), outer(0.75, 0.25, 0.25, 0.75)), "0.0625 to a pixel beside it"),
         ((torch.ones(2, 2), torch.ones(4, 4) / 16), "and becomes 0.25"),
+        ((torch.ones(2, 2), outer(0.2, 0.8, 0.8, 0.2)), "values differ"),
         ((np.ones((2, 2)), ...), "a torch tensor is expected, and a numpy array"),
     ],
     "3.4": [

@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 8, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 8, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -154,4 +157,34 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (NoReturn, "returned nothing"),
         (nn.Identity(), "Give the class itself"),
     ],
+}
+
+
+class FrozenAtEveryCall(NoGradientOnly):
+    """Does not wait to be told the mode."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.encoder.eval()
+        return self.encoder(images)
+
+
+class FrozenWithoutGraph(Bare):
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__(encoder.requires_grad_(False))
+
+    def train(self, mode: bool = True) -> nn.Module:
+        self.training = mode
+        self.encoder.train(False)
+        return self
+
+
+RIGHT: dict[str, list[Any]] = {
+    "8.1": [[torch.Size((512, 10, 8)), list(TOP)]],
+    "8.2": [[float(FULL), torch.tensor(THIN)]],
+    "8.3": [
+        lambda weight: torch.einsum("ocij->oij", weight)[:, None],
+        lambda weight: 3 * weight.mean(dim=1, keepdim=True),
+        lambda weight: weight[:, :1] + weight[:, 1:2] + weight[:, 2:],
+    ],
+    "8.4": [FrozenAtEveryCall, FrozenWithoutGraph],
 }

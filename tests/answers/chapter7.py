@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 7, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 7, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -242,4 +245,42 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (gray, "has index"),
         (asserts, "expected a ValueError, got AssertionError"),
     ],
+}
+
+
+def fold_into_a_new_layer(convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> nn.Conv2d:
+    folded = nn.Conv2d(4, 4, 3, padding=1)
+    with torch.no_grad():
+        zero = torch.zeros(1, 4, 1, 1) if convolution.bias is None else convolution.bias
+        shift = normalization(zero.reshape(1, 4, 1, 1)).flatten()
+        scale = normalization(torch.ones(1, 4, 1, 1)) - normalization(torch.zeros(1, 4, 1, 1))
+        folded.weight.copy_(convolution.weight * scale.reshape(4, 1, 1, 1))
+        folded.bias.copy_(shift)
+    return folded
+
+
+def answer_with_numpy(network: Any, image: Tensor) -> Tensor:
+    lacking = [-length % 16 for length in image.shape[1:]]
+    sides = [(0, 0), *((one // 2, one - one // 2) for one in lacking)]
+    mirrored = torch.from_numpy(np.pad(image.numpy(), sides, mode="reflect"))
+    with torch.no_grad():
+        chances = network(mirrored[None]).softmax(dim=1)[0]
+    top, left = lacking[0] // 2, lacking[1] // 2
+    return chances[:, top:, left:][:, : image.shape[1], : image.shape[2]]
+
+
+def indices_by_lookup(picture: Any, colors: Any) -> Any:
+    numbers = {tuple(color): number for number, color in enumerate(colors)}
+    try:
+        flat = [numbers[tuple(pixel)] for pixel in picture.reshape(-1, 3).tolist()]
+    except KeyError as error:
+        raise ValueError(f"no color of the list: {error}") from None
+    return np.array(flat, np.uint8).reshape(picture.shape[:2])
+
+
+RIGHT: dict[str, list[Any]] = {
+    "7.1": [[[240, 256], [5, 250, 250], 85.0]],
+    "7.2": [fold_into_a_new_layer],
+    "7.3": [answer_with_numpy],
+    "7.4": [indices_by_lookup],
 }

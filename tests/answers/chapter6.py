@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 6, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 6, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -151,4 +154,37 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
             "Is it a sum over the pixels",
         ),
     ],
+}
+
+
+def accumulate_sums(model: Any, images: Tensor, labels: Tensor, at_once: int) -> None:
+    for weights in model.parameters():
+        weights.grad = None
+    for first in range(0, len(images), at_once):
+        part = slice(first, first + at_once)
+        loss = F.cross_entropy(model(images[part]), labels[part], reduction="sum")
+        (loss / labels.numel()).backward()
+
+
+def step_that_forgets_at_the_end(model: Any, optimizer: Any, images: Tensor, masks: Tensor) -> Any:
+    loss = F.cross_entropy(model(images), masks.long() // 255)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def step_in_probabilities(model: Any, optimizer: Any, images: Tensor, masks: Tensor) -> Any:
+    optimizer.zero_grad(set_to_none=False)
+    loss = F.nll_loss(model(images).log_softmax(dim=1), (masks / 255).long())
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+RIGHT: dict[str, list[Any]] = {
+    "6.1": [[3 / 4, 4.0]],
+    "6.2": [accumulate_sums],
+    "6.3": [64.0],
+    "6.4": [step_that_forgets_at_the_end, step_in_probabilities],
 }

@@ -1,4 +1,7 @@
-"""Plausible wrong answers to the exercises of chapter 5, and what must be said about each."""
+"""Plausible wrong answers to the exercises of chapter 5, and what must be said about each.
+
+`RIGHT` has answers in another form than the chapter's solution, which must pass as well.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.ndimage import map_coordinates
+
+from unet_tutorial.augmentation import deform
 
 
 def no_square(d1: Any, d2: Any) -> Any:
@@ -144,4 +150,33 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (nothing_beyond, "image or labels are not mirrored"),
         (image_only, "(image, labels) is expected"),
     ],
+}
+
+
+def border_weight(d1: Any, d2: Any) -> Any:
+    return 10.0 * np.exp(-0.5 * np.square((d1 + d2) / 5))
+
+
+def count_tiles_in_a_loop(height: int, width: int) -> float:
+    def along(length: int) -> int:
+        number, answered = 1, 388
+        while answered < length:
+            number, answered = number + 1, answered + 384
+        return number
+
+    return float(along(height) * along(width))
+
+
+def bend_by_torch(image: Any, labels: Any, rows: Any, columns: Any) -> list[np.ndarray]:
+    own = np.mgrid[: image.shape[0], : image.shape[1]]
+    away = torch.from_numpy(np.stack((rows, columns)) - own)[None].float()
+    pictures = torch.from_numpy(image)[None, None].float(), torch.from_numpy(labels)[None]
+    bent, marks = deform(*pictures, away)
+    return [bent[0, 0].numpy(), marks[0].numpy()]
+
+
+RIGHT: dict[str, list[Any]] = {
+    "5.1": [border_weight],
+    "5.2": [count_tiles_in_a_loop],
+    "5.3": [bend_by_torch],
 }
