@@ -221,6 +221,26 @@ def test_tracing_changes_neither_weights_nor_mode():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize(("maps", "normalized"), [(8, 16), (1, 16), (8, 1)])
+def test_a_normalization_for_other_maps_is_refused_as_in_a_run(maps, normalized):
+    layers = nn.Conv2d(1, maps, 3), nn.BatchNorm2d(normalized), nn.Conv2d(maps, 2, 1)
+    model = nn.Sequential(*layers).eval()
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(1, 1, 9, 9))
+    with pytest.raises(RuntimeError):
+        trace_shapes(model, (9, 9), in_channels=1)
+
+
+def test_layers_that_inherit_do_what_they_do():
+    class Halving(nn.BatchNorm2d):
+        def forward(self, maps):
+            return super().forward(maps)[..., ::2, ::2]
+
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), Halving(4), nn.Conv2d(4, 2, 1)).eval()
+    assert trace_shapes(model, (8, 8), in_channels=1).output == (2, 4, 4)
+    assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 2, 4, 4)
+
+
 def test_the_printed_table_ends_with_the_sums():
     with torch.device("meta"):
         trace = trace_shapes(UNet(1, 2), (512, 512))
