@@ -8,17 +8,14 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from conftest import ROOT, QuietHandler
+from conftest import ROOT, QuietHandler, serve
 from PIL import Image
 from test_site import CHAPTERS, WRITTEN
 
@@ -51,11 +48,8 @@ class PagesHandler(QuietHandler):
 
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
-    handler = partial(PagesHandler, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
-        server.shutdown()
+    with serve(site, PagesHandler) as where:
+        yield f"{where}{PREFIX}"
 
 
 # ---- weight
@@ -99,6 +93,24 @@ def test_one_style_sheet_holds_what_pages_need_and_no_more(site: Path) -> None:
     assert "Licensed under MIT" in sheet  # the notices of what is in it stay
 
 
+def test_code_is_in_pieces_only_where_it_has_another_color(
+    browser: Any, site: Path, address: str
+) -> None:
+    for name in CHAPTERS:
+        text = (site / name).read_text(encoding="utf-8")
+        assert '<span class="kn">import</span> torch' in text or name == "sources.html"
+        assert not re.search(r'<span class="([npw]|pre)">', text), name
+    page = browser.new_page()
+    page.goto(f"{address}/4-skip-connections.html", wait_until="load")
+    for theme, color in (("dark", "rgb(248, 248, 242)"), ("light", "rgb(8, 8, 8)")):
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        shown = page.locator("article div.highlight pre").evaluate_all(
+            "all => [...new Set(all.map(one => getComputedStyle(one).color))]"
+        )
+        assert shown == [color]  # as the sheet of Pygments has it for names, signs and spaces
+    page.close()
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_figures_have_a_size_and_wait_for_the_reader(site: Path, name: str) -> None:
     text = (site / name).read_text(encoding="utf-8")
@@ -133,34 +145,30 @@ def lighthouse() -> str:
 
 
 @pytest.mark.alone
+@pytest.mark.flaky(reruns=2)  # other work on the machine makes a page slower, never faster
+@pytest.mark.skipif(
+    not lighthouse(), reason="no lighthouse is installed: `make lighthouse` does it"
+)
 @pytest.mark.parametrize("name", ["index.html", "4-skip-connections.html", "7-using-it.html"])
 def test_lighthouse_is_content(browser: Any, address: str, name: str, tmp_path: Path) -> None:
-    program = lighthouse()
-    if not program:
-        pytest.skip("lighthouse is not installed: `make lighthouse` does it")
     chrome = shutil.which("chromium") or browser.browser_type.executable_path
-    best: dict[str, float] = {}
-    for _ in range(3):  # other work on the machine makes a page slower, never faster
-        file = tmp_path / "report.json"
-        subprocess.run(
-            [
-                *(program, f"{address}/{name}", "--quiet", "--output=json"),
-                *(f"--output-path={file}", "--chrome-flags=--headless=new --no-sandbox"),
-                "--only-categories=performance,accessibility,best-practices",
-            ],
-            check=True,
-            env={**os.environ, "CHROME_PATH": chrome},
-            timeout=200,
-        )
-        report = json.loads(file.read_text(encoding="utf-8"))
-        scores = {key: value["score"] or 0.0 for key, value in report["categories"].items()}
-        best = {key: max(score, best.get(key, 0.0)) for key, score in scores.items()}
-        print(name, scores, "speed of this machine:", report["environment"]["benchmarkIndex"])
-        if best["performance"] >= 0.9:
-            break
-    assert best["performance"] >= 0.9
-    assert best["accessibility"] == 1.0
-    assert best["best-practices"] >= 0.95
+    file = tmp_path / "report.json"
+    subprocess.run(
+        [
+            *(lighthouse(), f"{address}/{name}", "--quiet", "--output=json"),
+            *(f"--output-path={file}", "--chrome-flags=--headless=new --no-sandbox"),
+            "--only-categories=performance,accessibility,best-practices",
+        ],
+        check=True,
+        env={**os.environ, "CHROME_PATH": chrome},
+        timeout=200,
+    )
+    report = json.loads(file.read_text(encoding="utf-8"))
+    scores = {key: value["score"] or 0.0 for key, value in report["categories"].items()}
+    print(name, scores, "speed of this machine:", report["environment"]["benchmarkIndex"])
+    assert scores["performance"] >= 0.9
+    assert scores["accessibility"] == 1.0
+    assert scores["best-practices"] >= 0.95
 
 
 # ---- print

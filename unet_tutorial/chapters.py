@@ -19,9 +19,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from unet_tutorial._files import write_text_whole
+from unet_tutorial._files import in_checkout, write_text_whole
 
 MAX_BYTES = 1_000_000
+PACKAGE = Path(__file__).parent
 RUNS = "runs.json"  # how long each chapter took, and where; read by the page "How it was run"
 _VERSIONS = ("torch", "numpy", "scipy", "scikit-image", "matplotlib", "jupyter-book", "papermill")
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -50,11 +51,7 @@ def list_chapters(root: Path) -> list[Path]:
     """
     import yaml
 
-    toc = root / "_toc.yml"
-    if not toc.exists():
-        raise FileNotFoundError(
-            f"no _toc.yml in {root}: run this in the root of a checkout of the book"
-        )
+    toc = in_checkout(root, "_toc.yml")
     content = yaml.safe_load(toc.read_text(encoding="utf-8"))
     entries = list(content.get("chapters", []))
     for part in content.get("parts", []):
@@ -300,7 +297,8 @@ def build_site(root: Path, executed: Path | None = None) -> Path:
     _mirror(root / "book", source, instead)
     stamp = work / "fingerprint"
     settings = [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt")]
-    wanted = _tree_fingerprint([source, *settings])
+    # The package, too: pages show its docstrings, and its widgets come with them.
+    wanted = _tree_fingerprint([source, *settings, PACKAGE])
     if (site / "index.html").exists() and stamp.exists() and stamp.read_text() == wanted:
         print("the pages: unchanged", flush=True)
         return site / "index.html"

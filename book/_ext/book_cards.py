@@ -1,8 +1,6 @@
 """What others see of a page: address, description, card, icons, and what is shown for no page.
 
-The site's address is made from that of the repository, which stands in ``_config.yml`` alone:
-GitHub serves ``github.com/OWNER/NAME`` at ``OWNER.github.io/NAME``. Who serves the book elsewhere
-sets ``html_baseurl``.
+The site's address is ``html.baseurl`` of ``_config.yml``, which `make address` renews.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from docutils import nodes
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from sphinx.application import Sphinx
-from sphinx.config import Config
 
 from unet_tutorial import UNet
 from unet_tutorial.plots import draw_u
@@ -42,26 +39,6 @@ NOT_FOUND = """
 the list, or <a class="reference internal" href="search.html">search the book</a>.</p>
 </section>
 """
-
-
-def site_address(repository: str) -> str:
-    """Tell where GitHub serves the pages of a repository; nothing for another host's.
-
-    ``https://github.com/ada/u-net`` gives ``https://ada.github.io/u-net/``.
-    """
-    parts = urlsplit(repository)
-    names = parts.path.removesuffix(".git").strip("/").split("/")
-    if parts.netloc.lower() != "github.com" or len(names) != 2:
-        return ""
-    owner, name = names
-    host = f"{owner.lower()}.github.io"
-    return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
-
-
-def set_address(app: Sphinx, config: Config) -> None:
-    """Give Sphinx the site's address, from which it writes each page's own."""
-    if not config.html_baseurl:
-        config.html_baseurl = site_address(config.html_theme_options.get("repository_url", ""))
 
 
 # ---- words
@@ -240,7 +217,6 @@ def finish(app: Sphinx, problem: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Describe pages when they are written, finish when all are."""
-    app.connect("config-inited", set_address, priority=900)
     app.connect("html-page-context", describe_page)
     app.connect("html-collect-pages", page_not_found)
     app.connect("build-finished", finish, priority=950)  # after the pages are light

@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from unet_tutorial import results
 from unet_tutorial.export import NETWORKS
-from unet_tutorial.results import list_scripts, machine_name, table_of_means
+from unet_tutorial.results import list_scripts, machine_name, markdown_of_means
 from unet_tutorial.widgets import SCRIPT, STYLE, ShapeExplorer, write_site
 
 # Of the package, not of these pages: the site is built from a copy of them.
@@ -96,9 +96,10 @@ class ResultsTable(SphinxDirective):
         by, values = ([one.strip() for one in self.options[k].split(",")] for k in ("by", "values"))
         pairs = [one.split("=", 1) for one in self.options.get("where", "").split(",") if one]
         where = {key.strip(): value.strip() for key, value in pairs}
-        head, *rows = table_of_means(about["rows"], by, values, where)
-        rule = ["---"] * len(by) + ["---:"] * (len(head) - len(by))
-        table = ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)]
+        table = [
+            line.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+            for line in markdown_of_means(about["rows"], by, values, where)
+        ]
         machine = about["machine"]
         said = (
             f"Measured {about['date']} at commit {about['commit']} on {machine_name(machine)}, "
