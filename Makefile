@@ -46,10 +46,13 @@ site: $(VENV)/.installed-book  ## Build the site from the stored outputs, withou
 refresh: $(VENV)/.installed-book  ## Run chapters and renew their stored outputs (CHAPTER=2-bottleneck: one)
 	@$(chapters) refresh $(CHAPTER)
 
-lab: $(VENV)/.installed-book  ## Open the chapters in JupyterLab (LAB_ARGS=--no-browser, --allow-root in a container ...)
-	@$(bin)/jupyter lab book $(LAB_ARGS)
+lab: $(VENV)/.installed-book  ## Open JupyterLab at the first chapter (CHAPTER=2-bottleneck; LAB_ARGS=--no-browser, --allow-root ...)
+	@$(bin)/jupyter lab book/$(or $(CHAPTER),0-context-and-localization).ipynb $(LAB_ARGS)
 
-test: lint unit notebooks package  ## Lint, types, unit tests, doctests, site, every cell of every chapter, the installed package
+test: $(VENV)/.installed-test  ## Lint, types, unit tests, doctests, site, every cell of every chapter, the installed package
+	@# What needs one core for a short time goes beside what keeps all of them busy.
+	@$(MAKE) -j2 lint unit
+	@$(MAKE) -j2 notebooks package
 
 lint: $(VENV)/.installed-test  ## Style and types
 	@$(bin)/ruff check .
@@ -59,7 +62,7 @@ lint: $(VENV)/.installed-test  ## Style and types
 unit: $(VENV)/.installed-test  ## Unit tests, doctests, the pages of the site
 	@# Side by side with one thread each: two trainings of two threads would wait for each other.
 	@OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -q -m "not alone and not package" tests unet_tutorial
-	@$(bin)/python -m pytest -q -m alone tests
+	@$(bin)/python -m pytest -q -m alone $$(grep -rl --include="test_*.py" "mark\.alone" tests)
 
 notebooks: $(VENV)/.installed-test  ## Run every chapter and compare its facts with the stored ones
 	@# Two chapters side by side, each on half of the cores: most of a chapter has work for one.

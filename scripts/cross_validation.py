@@ -3,8 +3,8 @@
     python scripts/cross_validation.py --out book/results/cross_validation.json
 
 The recipe is that of scripts/isbi.py with a quarter of the steps of its three minutes. Neighboring
-slices are nearly copies of each other, so folds are blocks of neighbors; only the two slices beside
-a cut have a twin on the other side of it.
+slices show the same cells, so folds are blocks of neighbors; only the two slices beside a cut have
+a neighbor on the other side of it.
 """
 
 from __future__ import annotations

@@ -33,8 +33,11 @@ CHAPTER = "4-skip-connections"
 HEAVY = {"jupyter-server", "jupyterlab", "notebook", "nbconvert", "jupyter-book", "torchvision"}
 
 
+#: Most of what is installed is never imported.
+UNCOMPILED = {"PIP_COMPILE": "0"}
 #: A path of this environment would lend its packages to the empty one.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+ENVIRONMENT |= UNCOMPILED
 
 
 def run(command: list[Any], **options: Any) -> str:
@@ -183,6 +186,7 @@ def colab(python: Path, checkout: Path, tmp_path_factory: pytest.TempPathFactory
         "HOME": str(home),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
         "UNET_TUTORIAL_PROFILE": "smoke",
+        **UNCOMPILED,
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(wheels),
         "PIP_CONFIG_FILE": os.devnull,

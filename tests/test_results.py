@@ -31,6 +31,12 @@ def test_groups_get_mean_spread_and_number() -> None:
     assert table_of_means(ROWS, ["part"], ["error"], {"part": "b"})[1] == ["b", "1234", "1"]
 
 
+def test_the_number_one_is_no_yes() -> None:
+    rows = [{"slices": slices, "frozen": bool(slices), "error": 0.1} for slices in (1, 0)]
+    table = table_of_means(rows, ["slices", "frozen"], ["error"])
+    assert [cells[:2] for cells in table[1:]] == [["1", "yes"], ["0", "no"]]
+
+
 @pytest.mark.parametrize(
     ("value", "cell"), [(0, "0.000"), (3.4e-07, "3e-07"), (0.0006, "0.001"), (0.0123, "0.012")]
 )

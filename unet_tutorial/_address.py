@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_tutorial._files import write_whole
+from unet_tutorial._files import in_checkout, write_whole
 
 #: Where an address can stand. The file that remembers the old address comes last, so that a run
 #: that was cut short is simply run again.
@@ -194,12 +194,7 @@ def _carried(root: Path) -> Address:
 
 
 def _config(root: Path) -> str:
-    file = root / "_config.yml"
-    if not file.exists():
-        raise FileNotFoundError(
-            f"no _config.yml in {root}: run this in the root of a checkout of the book"
-        )
-    return file.read_bytes().decode("utf-8")
+    return in_checkout(root, "_config.yml").read_bytes().decode("utf-8")
 
 
 # A YAML library would drop the comments of the file.

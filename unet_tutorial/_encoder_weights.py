@@ -21,7 +21,7 @@ import requests
 import torch
 from torch import Tensor
 
-from unet_tutorial._isbi2012 import CONNECT_SECONDS, READ_SECONDS
+from unet_tutorial._download import CONNECT_SECONDS, READ_SECONDS
 
 BASE_URL = "https://download.pytorch.org/models/"
 # Names as torchvision's: behind the last hyphen the first digits of the file's SHA-256.

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and those of a checkout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+def in_checkout(root: Path, name: str) -> Path:
+    """Find a file in the root of a checkout of the book, or say where to run what asks for it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> in_checkout(Path("/"), "_toc.yml")
+    Traceback (most recent call last):
+    FileNotFoundError: no _toc.yml in /: run this in the root of a checkout of the book
+    """
+    file = root / name
+    if not file.exists():
+        raise FileNotFoundError(
+            f"no {name} in {root}: run this in the root of a checkout of the book"
+        )
+    return file
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], *, sync: bool = False) -> Path:

@@ -21,6 +21,8 @@ import requests
 from skimage.io import imread
 from tqdm import tqdm
 
+from unet_tutorial._download import CONNECT_SECONDS, READ_SECONDS
+
 # One commit, so that the bytes behind an address never change.
 BASE_URL = (
     "https://raw.githubusercontent.com/zhixuhao/unet/"
@@ -40,8 +42,6 @@ CITATION = (
     "doi:10.1371/journal.pbio.1000502."
 )
 
-CONNECT_SECONDS = 3.0  # to be told quickly that there is no network
-READ_SECONDS = 20.0
 RETRIES = 2
 WORKERS = 4
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from unet_tutorial._files import write_text_whole
-from unet_tutorial.results import machine_name, read_results, table_of_means
+from unet_tutorial._files import in_checkout, write_text_whole
+from unet_tutorial.results import machine_name, markdown_of_means, read_results
 
 _PLACE = re.compile(
     r"(?P<head><!-- table (?P<said>[^\n]*?) -->\n)(?P<table>.*?)(?P<end><!-- /table -->)", re.DOTALL
 )
-_NAMES = {"v rand": "V_Rand", "v info": "V_Info", "dice": "Dice"}  # as the field writes them
 _BEGIN, _END = "<!-- table ", "<!-- /table -->"
 
 
@@ -23,7 +22,7 @@ def fill_tables(text: str, results: Path) -> str:
     text : str
         Markdown. A table stands between ``<!-- table NAME | by: ... | values: ... -->`` and
         ``<!-- /table -->``; ``| where: column=value`` takes only some rows, as in
-        `unet_tutorial.results.table_of_means`.
+        `unet_tutorial.results.markdown_of_means`.
     results : Path
         The folder ``book/results``.
 
@@ -70,11 +69,8 @@ def carry_tables(root: Path) -> list[Path]:
     FileNotFoundError
         If the folder is no checkout of the book.
     """
+    in_checkout(root, "_toc.yml")
     file = root / "README.md"
-    if not (root / "_toc.yml").exists():
-        raise FileNotFoundError(
-            f"no _toc.yml in {root}: run this in the root of a checkout of the book"
-        )
     text = file.read_text(encoding="utf-8")
     filled = fill_tables(text, root / "book" / "results")
     if filled == text:
@@ -101,9 +97,6 @@ def _table(said: str, results: Path) -> str:
         raise FileNotFoundError(f"table {name}: there is no {file}; make results NAME={name}")
     about = read_results(file)
     where = dict(pair.split("=", 1) for pair in columns.get("where", []))
-    head, *rows = table_of_means(about["rows"], columns["by"], columns["values"], where)
-    head = [_NAMES.get(name, name) for name in head]
-    marks = ["---"] * len(columns["by"]) + ["---:"] * (len(head) - len(columns["by"]))
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, marks, *rows)]
+    lines = markdown_of_means(about["rows"], columns["by"], columns["values"], where)
     measured = f"Measured {about['date']} on {machine_name(about['machine'])}; ± between seeds."
     return "\n".join([*lines, "", f"<sub>{measured}</sub>", ""])

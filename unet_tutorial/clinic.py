@@ -540,9 +540,8 @@ def _say_meaning(values: list[int], meaning: MaskValues) -> list[Finding]:
                 "note",
                 f"masks of 0 and {values[-1]}",
                 (),
-                "These are shades, not class indices. They are understood here: class 1 where not "
-                "0. A loss of one's own wants 0 and 1, else it fails or learns nothing.",
-                "Nothing here; elsewhere: labels = (mask > 0).astype(np.int64).",
+                "They are read as two classes: class 1 where not 0. Nothing is wrong.",
+                "A loss of one's own wants class indices: labels = (mask > 0).astype(np.int64).",
             )
         ]
     if meaning == "instances":

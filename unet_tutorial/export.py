@@ -477,10 +477,19 @@ def export_run(
             f"{path} is there already; choose another name, or allow it with --overwrite"
         )
     after = write(path, run, None if image is None else Path(image))
-    parameters = sum(weights.numel() for weights in fold_batch_norm(run.model).parameters())
     kilobytes = path.stat().st_size / 1000
-    report(f"{path}: {kilobytes:,.0f} kB, {parameters:,} parameters; {after}")
+    report(f"{path}: {kilobytes:,.0f} kB, {_count(run.model)}; {after}")
     return path
+
+
+def _count(model: UNet) -> str:
+    """Count what the file holds, and say why it is less than what was trained."""
+    before, after = (
+        sum(weights.numel() for weights in one.parameters())
+        for one in (model, fold_batch_norm(model))
+    )
+    folded = f" (of {before:,}: batch normalization is folded in)" if after < before else ""
+    return f"{after:,} parameters{folded}"
 
 
 def _about(run: Run) -> dict[str, Any]:

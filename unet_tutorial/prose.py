@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unet_tutorial._files import in_checkout
 from unet_tutorial._numbers import Number, find_names, find_numbers, numbers_of_results
 
 _ADVICE = (
@@ -196,11 +197,7 @@ def _read_pages(root: Path) -> Iterator[_Page]:
     """Read the pages of the contents, first the root page."""
     import yaml
 
-    from unet_tutorial.chapters import list_chapters
-
-    toc = root / "_toc.yml"
-    if not toc.exists():
-        list_chapters(root)  # says what to do
+    toc = in_checkout(root, "_toc.yml")
     content = yaml.safe_load(toc.read_text(encoding="utf-8"))
     parts = [content, *content.get("parts", [])]
     stems = [chapter["file"] for part in parts for chapter in part.get("chapters", [])]

@@ -17,6 +17,8 @@ import torch
 from unet_tutorial._files import write_text_whole
 from unet_tutorial.devices import describe_machine
 
+_NAMES = {"v_rand": "V_Rand", "v_info": "V_Info", "dice": "Dice"}  # as the field writes them
+
 
 def write_results(
     path: str | Path,
@@ -250,15 +252,54 @@ def table_of_means(
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in wanted:
         groups.setdefault(tuple(_word(row.get(name)) for name in by), []).append(row)
-    table = [[name.replace("_", " ") for name in (*by, *values)] + ["runs"]]
+    table = [[_NAMES.get(name, name.replace("_", " ")) for name in (*by, *values)] + ["runs"]]
     for group, members in groups.items():
         cells = [_mean([row.get(name) for row in members]) for name in values]
         table.append([*group, *cells, str(len(members))])
     return table
 
 
+def markdown_of_means(
+    rows: Sequence[Mapping[str, Any]],
+    by: Sequence[str],
+    values: Sequence[str],
+    where: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Write measured rows as the lines of a table in Markdown.
+
+    Parameters
+    ----------
+    rows, by, values, where
+        As for `table_of_means`.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        As `table_of_means` does.
+
+    Examples
+    --------
+    >>> rows = [{"net": "a", "v_rand": 0.97}, {"net": "b", "v_rand": 0.95}]
+    >>> for line in markdown_of_means(rows, ["net"], ["v_rand"]):
+    ...     print(line)
+    | net | V_Rand | runs |
+    | --- | ---: | ---: |
+    | a | 0.970 | 1 |
+    | b | 0.950 | 1 |
+    """
+    head, *body = table_of_means(rows, by, values, where)
+    rule = ["---"] * len(by) + ["---:"] * (len(head) - len(by))
+    return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *body)]
+
+
 def _word(value: Any) -> str:
-    return {True: "yes", False: "no", None: "–"}.get(value, str(value))
+    if isinstance(value, bool):  # 1 is no yes, although Python finds them equal
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
 
 
 def _mean(values: Sequence[Any]) -> str:
