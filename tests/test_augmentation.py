@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from conftest import cpu_seconds
 from scipy import ndimage
 
 from unet_tutorial.augmentation import (
@@ -176,18 +175,10 @@ def test_a_512_pair_is_bent_quickly() -> None:
         ndimage.map_coordinates(images[0, 0].numpy(), places, order=1, mode="mirror")
         ndimage.map_coordinates(labels[0].numpy(), places, order=0, mode="mirror")
 
-    def seconds(work: Callable[[], None]) -> float:
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-
     # By turns on one core, since milliseconds depend on more than the bending: 8 become 18 where
     # memory goes back to the system between calls, 15 to 21 with kernels for CPUs without AVX.
     # scipy takes four to seven times as long, and with those kernels 2.8 to 3.8 times.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    ours, scipys = np.min([(seconds(bend), seconds(bend_by_scipy)) for _ in range(7)], axis=0)
-    torch.set_num_threads(threads)
+    ours, scipys = cpu_seconds(bend, bend_by_scipy)
     print(f"{1e3 * ours:.1f} ms, scipy {1e3 * scipys:.1f} ms")
     assert ours < scipys / 2
 

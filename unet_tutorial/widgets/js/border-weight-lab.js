@@ -15,10 +15,11 @@
     const squares = new Float64Array(HEIGHT * WIDTH).fill(Infinity);
     for (let k = -radius; k <= radius; k++) {
       const half = floor(sqrt(radius * (radius + 1) - k * k));
-      for (let i = 0; i < squares.length; i++) {
-        const far = max(abs((i % WIDTH) - column) - half, 0);
-        squares[i] = min(squares[i], (floor(i / WIDTH) - row - k) ** 2 + far * far);
-      }
+      for (let y = 0, i = 0; y < HEIGHT; y++)
+        for (let x = 0; x < WIDTH; x++, i++) {
+          const far = max(abs(x - column) - half, 0);
+          squares[i] = min(squares[i], (y - row - k) ** 2 + far * far);
+        }
     }
     return squares.map(sqrt);
   };
@@ -104,7 +105,11 @@
     const draw = () => {
       const state = Object.fromEntries(KEYS.map((name) => [name, model.get(name)]));
       const { weights, top, words } = UNetBook.borderWeights(state);
-      const paint = (part, i) => pixels.data.set([...UNetBook.viridis(part), 255], 4 * i);
+      const { data } = pixels;
+      const paint = (part, i) => {
+        [data[4 * i], data[4 * i + 1], data[4 * i + 2]] = UNetBook.viridis(part);
+        data[4 * i + 3] = 255;
+      };
       weights.forEach((weight, i) => paint(weight / top, i));
       for (let i = 0; i < 3 * WIDTH; i++) paint((i % WIDTH) / WIDTH, i + 66 * WIDTH);
       context.putImageData(pixels, 0, 0);

@@ -72,24 +72,33 @@
     });
     const [sentence, spoken] = [html("p"), UNetBook.speaker()];
 
+    // A step changes a few cells. Their table stays while its map has the same name and size.
+    const tables = {};
     const grid = ({ name, values, color, pick, fills, frame }) => {
-      const cell = (value, r, c) => {
-        const k = Math.floor(r / pick) * columns + Math.floor(c / pick);
+      const title = `${name} ${values.length}×${values[0].length}`;
+      const place = (r, c) => Math.floor(r / pick) * columns + Math.floor(c / pick);
+      const cell = (_, r, c) => html("td", { onclick: () => c < pick * columns && go(place(r, c)) });
+      const lines = () => values.map((line, r) => html("tr", {}, line.map((n, c) => cell(n, r, c))));
+      const body = () => html("tbody", {}, lines());
+      const table = (tables[title] ??= html("table", {}, html("caption", {}, title), body()));
+      const show = (cell, value, r, c) => {
+        const k = place(r, c);
         const text = fills && k > now() ? "" : decimal(value);
         const edge = frame?.(r, c) ?? 2 * (pick && k === now());
         const paint = color(value);
         const colors = text && `background:${UNetBook.rgb(paint)};color:${ink(paint)}`;
         const style = `outline:${edge || 0}px solid;${colors}`;
-        return html("td", { style, onclick: () => c < pick * columns && go(k) }, text);
+        UNetBook.renew(cell, "textContent", text);
+        if (cell.getAttribute("style") !== style) cell.setAttribute("style", style);
       };
-      const lines = values.map((line, r) => html("tr", {}, line.map((n, c) => cell(n, r, c))));
-      const title = html("caption", {}, `${name} ${values.length}×${values[0].length}`);
-      return html("table", {}, title, html("tbody", {}, lines));
+      [...table.rows].forEach(({ cells }, r) => values[r].forEach((value, c) => show(cells[c], value, r, c)));
+      return table;
     };
 
     const draw = () => {
       const [shown, text] = look(get, walk);
-      grids.replaceChildren(...shown.map(grid));
+      const drawn = shown.map(grid);
+      if (drawn.some((table, k) => table !== grids.children[k])) grids.replaceChildren(...drawn);
       selects.forEach((select, k) => select.set(get(names[k])));
       slider.input.max = rows * columns - 1;
       slider.set(now());

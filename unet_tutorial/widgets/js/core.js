@@ -94,6 +94,11 @@ const UNetBook = (() => {
   const family = Math.random().toString(36).slice(2, 8);
   const newId = () => `unet-control-${family}-${++labels}`;
 
+  // What stays as it was costs nothing: a browser lays a box out again even for the same words.
+  book.renew = (element, name, value) => {
+    if (element[name] !== String(value)) element[name] = value;
+  };
+
   // A slider with its name before it and its value behind it.
   book.slider = (label, { min, max, step = 1, value, show = String, change }) => {
     const { html } = book;
@@ -106,8 +111,8 @@ const UNetBook = (() => {
     });
     const control = html("div", { class: "unet-control" }, html("label", { for: id }, label), input, output);
     control.set = (next) => {
-      input.value = next;
-      output.textContent = show(next);
+      book.renew(input, "value", next);
+      book.renew(output, "textContent", show(next));
     };
     control.input = input;
     return control;
@@ -124,7 +129,7 @@ const UNetBook = (() => {
     });
     const control = html("div", { class: "unet-control" }, html("label", { for: id }, label), input);
     control.set = (next) => {
-      if (document.activeElement !== input) input.value = next;
+      if (document.activeElement !== input) book.renew(input, "value", next);
     };
     control.input = input;
     return control;
@@ -141,9 +146,7 @@ const UNetBook = (() => {
     );
     select.value = value;
     const control = html("div", { class: "unet-control" }, html("label", { for: id }, label), select);
-    control.set = (next) => {
-      select.value = next;
-    };
+    control.set = (next) => book.renew(select, "value", next);
     control.input = select;
     return control;
   };
@@ -169,16 +172,21 @@ const UNetBook = (() => {
     );
   };
 
-  // What has changed, for those who hear the page. Spoken once the hand has come to rest.
+  // Do something once the hand has come to rest.
+  book.atRest = (work) => {
+    let timer = 0;
+    return (given) => {
+      clearTimeout(timer);
+      timer = setTimeout(work, 400, given);
+    };
+  };
+
+  // What has changed, for those who hear the page.
   book.speaker = () => {
     const region = book.html("p", { class: "unet-spoken", "aria-live": "polite" });
-    let timer = 0;
-    region.say = (words) => {
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        region.textContent = words;
-      }, 400);
-    };
+    region.say = book.atRest((words) => {
+      region.textContent = words;
+    });
     return region;
   };
 
@@ -226,7 +234,9 @@ const UNetBook = (() => {
   const between = (colors, at) => {
     const place = Math.min(Math.max(at, 0), 1) * (colors.length - 1);
     const low = Math.min(Math.floor(place), colors.length - 2);
-    return colors[low].map((value, k) => value + (place - low) * (colors[low + 1][k] - value));
+    const [from, to, part] = [colors[low], colors[low + 1], place - low];
+    const mix = (k) => from[k] + part * (to[k] - from[k]);
+    return [mix(0), mix(1), mix(2)];
   };
 
   book.viridis = (value) => between(VIRIDIS, value);

@@ -184,6 +184,15 @@
     );
   };
 
+  const tableOf = (stages) => {
+    const rows = stages.map((one) => [
+      one.name, one.operation, shape(one.output), one.crop[0] || one.crop[1] ? one.crop.join(", ") : "",
+      thousands(one.parameters), (one.multiplyAdds / 1e9).toFixed(3), (one.bytes / 1e6).toFixed(1),
+    ]);
+    const head = ["stage", "operation", "output C×H×W", "crop", "parameters", "GMAC", "MB"];
+    return UNetBook.table("All stages", [head, ...rows]);
+  };
+
   const python = (state) => {
     const given = Object.entries({ base_channels: 64, depth: 4, padding: "same", norm: "", upsampling: "transposed", skip: "concat" })
       .filter(([name, usual]) => state[name] !== usual)
@@ -238,6 +247,9 @@
     const totals = html("p");
     const source = html("code");
     const all = html("div", { class: "unet-scroll", tabindex: 0, role: "region", "aria-label": "all stages" });
+    const folded = html("details", {}, html("summary", {}, "all stages as a table"), all);
+    const list = (stages) => all.replaceChildren(stages ? tableOf(stages) : "");
+    const listAtRest = UNetBook.atRest(list); // nobody sees it, a printer may
     const spoken = UNetBook.speaker();
     const copied = html("span", { role: "status" });
     const copy = UNetBook.button("copy as Python", async () => {
@@ -312,12 +324,7 @@
           `${state.height}×${state.width} → ${stages[stages.length - 1].output.slice(1).join("×")}.`
         : "";
       source.textContent = python(state);
-      const rows = stages.map((other) => [
-        other.name, other.operation, shape(other.output), other.crop[0] || other.crop[1] ? other.crop.join(", ") : "",
-        thousands(other.parameters), (other.multiplyAdds / 1e9).toFixed(3), (other.bytes / 1e6).toFixed(1),
-      ]);
-      const head = ["stage", "operation", "output C×H×W", "crop", "parameters", "GMAC", "MB"];
-      all.replaceChildren(whole ? UNetBook.table("All stages", [head, ...rows]) : "");
+      (folded.open ? list : listAtRest)(whole && stages);
       spoken.say(check.fits ? totals.textContent : check.message);
       if (model.isStatic && touched) remember(state);
     });
@@ -325,10 +332,11 @@
     // The state in the page's address, so that a reader can send it to somebody.
     let touched = false;
     const key = `explorer-${view}`;
-    const remember = (state) => {
+    // An address takes longer than a drawing, and browsers count how often it changes.
+    const remember = UNetBook.atRest((state) => {
       const parts = Object.entries(state).map(([name, value]) => `${name}:${value}`);
       history.replaceState(null, "", `#${key}=${parts.join(",")}`);
-    };
+    });
     if (model.isStatic && location.hash.startsWith(`#${key}=`)) {
       for (const part of location.hash.slice(key.length + 2).split(",")) {
         const [name, value] = part.split(":");
@@ -355,7 +363,7 @@
       chosen,
       totals,
       html("p", {}, source, " ", copy, copied),
-      html("details", {}, html("summary", {}, "all stages as a table"), all),
+      folded,
       spoken,
     );
     redraw();
