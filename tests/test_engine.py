@@ -235,14 +235,14 @@ def test_what_is_no_network_is_refused(weights: bytes, said: str, browser: Any) 
 
 
 @pytest.mark.alone
+@pytest.mark.flaky(reruns=2)  # other work on the machine makes a pass late, never early
 def test_a_pass_takes_no_longer_than_promised(browser: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     given = ask(half(UNet(1, 2, base_channels=8)), [], tmp_path)
     page = browser.new_page()
     page.add_script_tag(content=f"globalThis.UNetBook = {{}};\n{script('engine.js')}")
-    promised = {"64": 16, "128": 50, "256": 150}
     medians = page.evaluate(
-        """async ({ weights, promised }) => {
+        """async ({ weights }) => {
           const call = UNetBook.engine();
           const began = performance.now();
           await call("start");
@@ -250,19 +250,17 @@ def test_a_pass_takes_no_longer_than_promised(browser: Any, tmp_path: Path) -> N
           const medians = { start: performance.now() - began };
           for (const side of [64, 128, 256]) {
             const image = Float32Array.from({ length: side * side }, Math.random);
-            medians[side] = Infinity;
-            // Other work on the machine makes a pass late, never early.
-            for (let round = 0; round < 3 && medians[side] > promised[side]; round++) {
-              const times = [];
-              for (let k = 0; k < 15; k++)
-                times.push((await call("run", { image, height: side, width: side })).milliseconds);
-              medians[side] = Math.min(medians[side], times.sort((a, b) => a - b)[7]);
-            }
+            const times = [];
+            for (let k = 0; k < 15; k++)
+              times.push((await call("run", { image, height: side, width: side })).milliseconds);
+            medians[side] = times.sort((a, b) => a - b)[7];
           }
           return medians;
         }""",
-        {**given, "promised": promised},
+        given,
     )
     page.close()
     print(medians)
-    assert all(medians[side] <= most for side, most in promised.items())
+    assert medians["64"] <= 16
+    assert medians["128"] <= 50
+    assert medians["256"] <= 150

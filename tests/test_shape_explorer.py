@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import WIDE, OpenWidget
+from playwright.sync_api import expect
 
 from unet_tutorial import SizeError, UNet
 from unet_tutorial.shapes import ShapeTrace, _Recorder, receptive_field
@@ -219,6 +220,21 @@ def test_the_address_holds_the_state(open_widget: OpenWidget) -> None:
     address = page.url
     again = open_widget(ShapeExplorer(), hash="#" + address.split("#")[1])
     again.get_by_text(f"All: {DEPTH_3}").first.wait_for()
+
+
+def test_the_folded_table_is_that_of_the_network(open_widget: OpenWidget) -> None:
+    page = open_widget(ShapeExplorer())
+    rows = page.locator(".unet-widget-live details tbody tr")
+    expect(rows).to_have_count(4 * 5 + 2)  # folded: for a printer
+    depth = page.get_by_role("slider", name="depth")
+    depth.press("ArrowLeft")
+    page.wait_for_timeout(50)
+    page.get_by_text("all stages as a table").click()
+    depth.press("ArrowRight")
+    depth.press("ArrowRight")
+    expect(rows).to_have_count(5 * 5 + 2)
+    page.wait_for_timeout(600)
+    expect(rows).to_have_count(5 * 5 + 2)  # no older one comes late
 
 
 def test_without_script_the_figure_and_the_table_stand(open_widget: OpenWidget) -> None:

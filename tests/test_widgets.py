@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import re
 from functools import cache
 from pathlib import Path
@@ -271,13 +270,11 @@ async () => {
 
 
 @pytest.mark.alone
+@pytest.mark.flaky(reruns=2)  # other work on the machine makes a picture late, never early
 @by_name
 def test_a_step_is_drawn_within_a_frame(open_widget: OpenWidget, name: str) -> None:
     page = open_widget(make(name))
     page.wait_for_timeout(200)
-    # Other work on the machine makes a picture late, never early.
-    medians: list[float] = []
-    while len(medians) < 3 and min(medians, default=math.inf) > 16:
-        medians.append(page.evaluate(STEPS))
-    print(f"{min(medians):.1f} ms")
-    assert 0 < min(medians) <= 16
+    median = page.evaluate(STEPS)
+    print(f"{median:.1f} ms")
+    assert 0 < median <= 16

@@ -67,6 +67,7 @@
     const canvas = html("canvas", { width: WIDTH, height: 69 });
     const context = canvas.getContext("2d");
     const pixels = context.createImageData(WIDTH, 69);
+    const { data } = pixels;
 
     let from;
     const place = ({ clientX, clientY }) =>
@@ -105,7 +106,6 @@
     const draw = () => {
       const state = Object.fromEntries(KEYS.map((name) => [name, model.get(name)]));
       const { weights, top, words } = UNetBook.borderWeights(state);
-      const { data } = pixels;
       const paint = (part, i) => {
         [data[4 * i], data[4 * i + 1], data[4 * i + 2]] = UNetBook.viridis(part);
         data[4 * i + 3] = 255;

@@ -77,10 +77,9 @@
     const grid = ({ name, values, color, pick, fills, frame }) => {
       const title = `${name} ${values.length}×${values[0].length}`;
       const place = (r, c) => Math.floor(r / pick) * columns + Math.floor(c / pick);
-      const cell = (_, r, c) => html("td", { onclick: () => c < pick * columns && go(place(r, c)) });
-      const lines = () => values.map((line, r) => html("tr", {}, line.map((n, c) => cell(n, r, c))));
-      const body = () => html("tbody", {}, lines());
-      const table = (tables[title] ??= html("table", {}, html("caption", {}, title), body()));
+      const cell = (r, c) => html("td", { onclick: () => c < pick * columns && go(place(r, c)) });
+      const lines = () => values.map((line, r) => html("tr", {}, line.map((_, c) => cell(r, c))));
+      tables[title] ??= html("table", {}, html("caption", {}, title), html("tbody", {}, lines()));
       const show = (cell, value, r, c) => {
         const k = place(r, c);
         const text = fills && k > now() ? "" : decimal(value);
@@ -91,8 +90,10 @@
         UNetBook.renew(cell, "textContent", text);
         if (cell.getAttribute("style") !== style) cell.setAttribute("style", style);
       };
-      [...table.rows].forEach(({ cells }, r) => values[r].forEach((value, c) => show(cells[c], value, r, c)));
-      return table;
+      [...tables[title].rows].forEach(({ cells }, r) =>
+        values[r].forEach((value, c) => show(cells[c], value, r, c)),
+      );
+      return tables[title];
     };
 
     const draw = () => {

@@ -249,7 +249,7 @@
     const all = html("div", { class: "unet-scroll", tabindex: 0, role: "region", "aria-label": "all stages" });
     const folded = html("details", {}, html("summary", {}, "all stages as a table"), all);
     const list = (stages) => all.replaceChildren(stages ? tableOf(stages) : "");
-    const listAtRest = UNetBook.atRest(list); // nobody sees it, a printer may
+    const listAtRest = UNetBook.atRest(list);
     const spoken = UNetBook.speaker();
     const copied = html("span", { role: "status" });
     const copy = UNetBook.button("copy as Python", async () => {
@@ -324,7 +324,8 @@
           `${state.height}×${state.width} → ${stages[stages.length - 1].output.slice(1).join("×")}.`
         : "";
       source.textContent = python(state);
-      (folded.open ? list : listAtRest)(whole && stages);
+      if (folded.open) list(whole && stages);
+      listAtRest(whole && stages); // folded, it is seen by nobody but a printer
       spoken.say(check.fits ? totals.textContent : check.message);
       if (model.isStatic && touched) remember(state);
     });
