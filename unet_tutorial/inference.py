@@ -26,7 +26,7 @@ TileSide = int | Literal["auto"] | None
 Span = tuple[int, int]
 
 WHOLE_PIXELS = 1024**2  # up to here "auto" takes the image in one pass
-TILE_PIXELS = 768**2  # larger tiles compute less twice, smaller ones stay in the processor's cache
+TILE_PIXELS = 704**2  # larger tiles compute less twice, smaller ones stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def tile_plan(model: UNet, size: tuple[int, int], tile: TileSide = "auto") -> li
     tile : int, "auto" or None
         Side in pixels of the squares that go into the network, 572 in the paper; where the image
         with what continues it is smaller, so are they. ``"auto"``: the whole image up to about a
-        megapixel, beyond that the rectangles of up to 768² pixels (more below depth 4, where the
+        megapixel, beyond that the rectangles of up to 704² pixels (more below depth 4, where the
         border is wide) that compute the least twice. None: always the whole image.
 
     Returns
