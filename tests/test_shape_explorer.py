@@ -7,6 +7,7 @@ import random
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def draw_options(rng: random.Random) -> dict[str, Any]:
 def build(options: dict[str, Any]) -> UNet:
     rest = {k: v for k, v in options.items() if k not in ("in_channels", "num_classes")}
     rest["norm"] = rest["norm"] or None
-    with torch.device("meta"):
+    nothing = patch.object(torch.nn.modules.conv._ConvNd, "reset_parameters", lambda layer: None)
+    with torch.device("meta"), nothing:  # there are no values to draw
         return UNet(options["in_channels"], options["num_classes"], **rest)
 
 
