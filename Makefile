@@ -33,7 +33,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 help:  ## List all commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 	@echo
-	@echo "Options: PROFILE=cpu|gpu|smoke  DATASET=isbi2012|membranes  SEED=0  CHAPTER=...  NAME=...  PIP_ARGS=...  PYTHON=python3"
+	@echo "Options: PROFILE=cpu|gpu|small|smoke  DATASET=isbi2012|membranes  SEED=0  CHAPTER=...  NAME=...  PIP_ARGS=...  PYTHON=python3"
 	@echo "         URL=https://github.com/OWNER/NAME  SITE=https://...  CONSTRAINTS= (the newest releases)"
 
 book: $(VENV)/.installed-book  ## Install, run all chapters on this machine, build the site

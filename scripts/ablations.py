@@ -34,7 +34,7 @@ from unet_tutorial.ablations import (
 from unet_tutorial.board import membrane_maps
 from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.inference import predict
-from unet_tutorial.lesson import Lesson, setup
+from unet_tutorial.lesson import Lesson, setup_for_results
 from unet_tutorial.metrics import evaluate
 from unet_tutorial.results import rows_to_keep, write_results
 from unet_tutorial.training import TrainingConfig, fit
@@ -194,7 +194,9 @@ def main(
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
         raise typer.BadParameter(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    lessons = {number: setup(profile, dataset, number) for number in seed or range(seeds)}
+    lessons = {
+        number: setup_for_results(profile, dataset, number) for number in seed or range(seeds)
+    }
     lesson = next(iter(lessons.values()))
     budgets = BUDGETS[lesson.profile.name]
     settings = {

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from unet_tutorial.board import RUNGS, VARIANTS, measure, membrane_maps
-from unet_tutorial.lesson import setup
+from unet_tutorial.lesson import setup_for_results
 from unet_tutorial.results import write_results
 
 
@@ -26,10 +26,10 @@ def main(
     """Measure what each part of the U brings, at equal steps."""
     rows = []
     # Where ISBI 2012 cannot be had, "auto" is the synthetic set, which then comes alone.
-    first = setup(profile, "auto").data.name
+    first = setup_for_results(profile, "auto").data.name
     for name in dataset or sorted({first, "membranes"}):
         for seed in range(seeds):
-            lesson = setup(profile, name, seed)
+            lesson = setup_for_results(profile, name, seed)
             for rung, recipe in {**RUNGS, **VARIANTS}.items():
                 model, seconds = None, 0.0
                 if recipe:

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from unet_tutorial.board import ISBI_RECIPE, score_whole_training
-from unet_tutorial.lesson import setup
+from unet_tutorial.lesson import setup_for_results
 from unet_tutorial.results import rows_to_keep, write_results
 
 STEPS = {"cpu": 135, "gpu": 1500, "smoke": 3}
@@ -34,7 +34,9 @@ def main(
     ] = None,
 ) -> None:
     """Measure the scores of every block by networks that never saw it."""
-    lessons = {number: setup(profile, dataset, number) for number in seed or range(seeds)}
+    lessons = {
+        number: setup_for_results(profile, dataset, number) for number in seed or range(seeds)
+    }
     lesson = next(iter(lessons.values()))
     steps = STEPS[lesson.profile.name]
     settings = {**lesson.settings, **ISBI_RECIPE, "steps": steps, "folds": folds}

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from unet_tutorial.board import measure, membrane_maps
-from unet_tutorial.lesson import setup
+from unet_tutorial.lesson import setup_for_results
 from unet_tutorial.partial import ContractingPath
 from unet_tutorial.results import write_results
 from unet_tutorial.shapes import receptive_field
@@ -29,10 +29,10 @@ def main(
 ) -> None:
     """Measure what a deeper contracting path knows, and what it loses, at equal steps."""
     rows = []
-    first = setup(profile, "auto").data.name
+    first = setup_for_results(profile, "auto").data.name
     for name in dataset or sorted({first, "membranes"}):
         for seed in range(seeds):
-            lesson = setup(profile, name, seed)
+            lesson = setup_for_results(profile, name, seed)
             for depth in DEPTHS:
                 model = lesson.build(ContractingPath, bottleneck=True, depth=depth)
                 result = lesson.train(model, validate_every=0)

@@ -33,7 +33,7 @@ from unet_tutorial.label_efficiency import (
     learn_membranes,
     score,
 )
-from unet_tutorial.lesson import Lesson, setup
+from unet_tutorial.lesson import Lesson, setup_for_results
 from unet_tutorial.results import rows_to_keep, write_results
 from unet_tutorial.training import TrainingConfig, fit, validate
 
@@ -179,7 +179,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.", min=1)] = 3,
 ) -> None:
     """Measure what a pre-trained contracting path is worth, in labeled slices."""
-    lessons = {seed: setup(profile, dataset, seed) for seed in range(seeds)}
+    lessons = {seed: setup_for_results(profile, dataset, seed) for seed in range(seeds)}
     measurement = Measurement(out, lessons)
     for arm in ARMS:
         measurement.choose(arm)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from unet_tutorial.board import ISBI_RECIPE, score_whole_training
-from unet_tutorial.lesson import setup
+from unet_tutorial.lesson import setup_for_results
 from unet_tutorial.results import rows_to_keep, write_results
 
 STEPS = {
@@ -41,7 +41,9 @@ def main(
     ] = None,
 ) -> None:
     """Measure the scores of whole trainings, with and without averaging over flips and turns."""
-    lessons = {number: setup(profile, dataset, number) for number in seed or range(seeds)}
+    lessons = {
+        number: setup_for_results(profile, dataset, number) for number in seed or range(seeds)
+    }
     lesson = next(iter(lessons.values()))
     known = STEPS[lesson.profile.name]
     chosen = budget or list(known)

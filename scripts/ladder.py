@@ -29,7 +29,7 @@ from torch import nn
 from unet_tutorial import UNet
 from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.devices import choose_device, choose_precision
-from unet_tutorial.lesson import setup
+from unet_tutorial.lesson import setup_for_results
 from unet_tutorial.results import write_results
 from unet_tutorial.speed import (
     Rung,
@@ -156,7 +156,7 @@ def main(
         runner(warm_up, 4, 64, device)(2)
         print(peak_memory(lambda: runner(one, int(base_text), crop, device)(2), device))
         return
-    lesson = setup(profile, "membranes")
+    lesson = setup_for_results(profile, "membranes")
     profile = lesson.profile.name
     sizes = PROFILES[profile]
     rounds = rounds or sizes["rounds"]

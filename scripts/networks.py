@@ -24,7 +24,7 @@ from unet_tutorial.datasets import SegmentationData
 from unet_tutorial.export import NETWORKS as FOLDER
 from unet_tutorial.export import load_network, read_network, write_network
 from unet_tutorial.inference import predict
-from unet_tutorial.lesson import Lesson, setup
+from unet_tutorial.lesson import Lesson, setup, setup_for_results
 from unet_tutorial.metrics import evaluate
 from unet_tutorial.results import read_results, rows_to_keep, write_results
 from unet_tutorial.unet import UNet
@@ -131,7 +131,8 @@ def main(
         raise typer.BadParameter("a trial must not replace the networks: write to another --out")
     smoke = profile == "smoke"
     lessons = {
-        data: setup(profile, "membranes" if smoke else title) for data, title in DATA.items()
+        data: setup_for_results(profile, "membranes" if smoke else title)
+        for data, title in DATA.items()
     }
     lesson = next(iter(lessons.values()))
     settings = {

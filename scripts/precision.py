@@ -38,7 +38,7 @@ from unet_tutorial.export import (
     write_onnx,
 )
 from unet_tutorial.inference import predict
-from unet_tutorial.lesson import Lesson, setup
+from unet_tutorial.lesson import Lesson, setup_for_results
 from unet_tutorial.metrics import evaluate
 from unet_tutorial.results import write_results
 
@@ -137,7 +137,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Slices that are timed.", min=1)] = 20,
 ) -> None:
     """Compare precisions of one network on the held-out slices."""
-    lesson = setup(profile, dataset)
+    lesson = setup_for_results(profile, dataset)
     model = fold_batch_norm(load_network(network)[0] if network else train(lesson))
     held_out = lesson.data.validation
     logging.getLogger().setLevel(logging.ERROR)  # onnxruntime advises on the root logger

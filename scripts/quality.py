@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unet_tutorial import UNet
 from unet_tutorial.inference import predict
-from unet_tutorial.lesson import setup
+from unet_tutorial.lesson import setup_for_results
 from unet_tutorial.metrics import evaluate
 from unet_tutorial.results import write_results
 
@@ -54,7 +54,7 @@ def main(
     """Measure the scores of the last and of the averaged weights, in two precisions."""
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
-        lesson = setup(profile, dataset, seed)
+        lesson = setup_for_results(profile, dataset, seed)
         held_out = lesson.data.validation
         for precision in dict.fromkeys([lesson.settings["precision"], "float32"]):
             model: UNet = lesson.build().to(lesson.device)

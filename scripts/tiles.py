@@ -26,7 +26,7 @@ from torch import Tensor
 from unet_tutorial import UNet
 from unet_tutorial.devices import Precision, autocast, choose_device, choose_precision
 from unet_tutorial.inference import predict, tile_plan
-from unet_tutorial.lesson import setup
+from unet_tutorial.lesson import setup_for_results
 from unet_tutorial.results import write_results
 from unet_tutorial.speed import monai_version, peak_memory, printed_elsewhere
 
@@ -95,7 +95,7 @@ def main(
         method, size_text, base_text = memory.split(";")
         print(memory_of(method, int(size_text), int(base_text)))
         return
-    lesson = setup(profile, "membranes")
+    lesson = setup_for_results(profile, "membranes")
     smoke = lesson.profile.name == "smoke"
     size, whole, rounds = (1100, 1100, 1) if smoke else (4096, 2048, rounds)
     base = min(lesson.profile.base_channels, 16) if lesson.device.type == "cpu" else 64

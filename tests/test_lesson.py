@@ -10,8 +10,8 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from unet_tutorial import UNet, UpSampling, lesson, plots, results
-from unet_tutorial.lesson import PROFILES, setup, source_of
+from unet_tutorial import UNet, UpSampling, lesson, plots, profiles, results
+from unet_tutorial.lesson import PROFILES, setup, setup_for_results, source_of
 from unet_tutorial.shapes import trace_shapes
 
 
@@ -30,8 +30,32 @@ def test_the_environment_decides_what_auto_means(monkeypatch):
     monkeypatch.setenv("UNET_TUTORIAL_PROFILE", "smoke")
     assert setup("auto", "membranes").profile.name == "smoke"
     monkeypatch.setenv("UNET_TUTORIAL_PROFILE", "huge")
-    with pytest.raises(ValueError, match="cpu, gpu, smoke, got 'huge'"):
+    with pytest.raises(ValueError, match="cpu, gpu, small, smoke, got 'huge'"):
         setup("auto", "membranes")
+
+
+@pytest.mark.parametrize(
+    ("precision", "name", "base"), [("bfloat16", "cpu", 16), ("float32", "small", 8)]
+)
+def test_a_cpu_that_computes_only_float32_fast_gets_narrower_networks(
+    smoke, monkeypatch, precision, name, base
+):
+    monkeypatch.delenv("UNET_TUTORIAL_PROFILE", raising=False)
+    monkeypatch.setattr(lesson, "load", lambda *_, **__: smoke.data)
+    monkeypatch.setattr(lesson, "choose_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(profiles, "choose_precision", lambda device: precision)
+    here = setup("auto", "membranes")
+    assert (here.profile.name, here.build().options["base_channels"]) == (name, base)
+    assert setup_for_results("auto", "membranes").profile.name == "cpu"  # beside the stored ones
+    assert setup_for_results("gpu", "membranes").profile.name == "gpu"
+
+
+def test_results_are_measured_with_what_the_environment_says(monkeypatch):
+    monkeypatch.setenv("UNET_TUTORIAL_PROFILE", "smoke")
+    assert setup_for_results("auto", "membranes").profile.name == "smoke"
+    monkeypatch.setenv("UNET_TUTORIAL_PROFILE", "small")
+    with pytest.raises(ValueError, match="'cpu', 'gpu' or 'smoke', got 'small'"):
+        setup_for_results("auto", "membranes")
 
 
 def test_every_profile_trains_crops_that_the_network_takes():

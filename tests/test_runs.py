@@ -14,7 +14,7 @@ import torch
 from picture_files import write
 from PIL import Image
 
-from unet_tutorial import _own_images, runs
+from unet_tutorial import _own_images, profiles, runs
 from unet_tutorial._files import write_whole
 from unet_tutorial._own_images import Folders, beside, decide, find_folders, read_own
 from unet_tutorial.datasets import FolderError, SegmentationData, from_folder
@@ -214,7 +214,14 @@ def test_crop_and_depth_fit_the_smallest_image(sizes, depth, crop):
     options, config = choose_settings(data_of(*sizes), device=torch.device("cpu"))
     assert (options["depth"], config.crop_size) == (depth, crop)
     assert crop % 2**depth == 0
-    assert options["base_channels"] == 16
+
+
+@pytest.mark.parametrize(("precision", "base"), [("bfloat16", 16), ("float32", 8)])
+def test_a_cpu_gets_the_width_that_it_trains_in_three_minutes(monkeypatch, precision, base):
+    monkeypatch.setattr(profiles, "choose_precision", lambda device: precision)
+    options, config = choose_settings(data_of((256, 256)), device=torch.device("cpu"))
+    assert options["base_channels"] == base
+    assert config.learning_rate * base == pytest.approx(0.048)  # the narrower, the larger steps
 
 
 def test_a_gpu_gets_the_paper_s_width_and_larger_crops():

@@ -109,7 +109,7 @@ def run(
     into: Annotated[Path, typer.Option(help="Folder for the executed notebooks.")] = Path(
         "_build/executed"
     ),
-    profile: Annotated[str, typer.Option(help="cpu, gpu or smoke; by default auto.")] = "",
+    profile: Annotated[str, typer.Option(help="cpu, gpu, small or smoke; by default auto.")] = "",
     dataset: Annotated[str, typer.Option(help="isbi2012 or membranes; by default auto.")] = "",
     seed: Annotated[str, typer.Option(help="By default 0.")] = "",
     force: Annotated[bool, typer.Option(help="Run unchanged chapters as well.")] = False,

@@ -17,39 +17,11 @@ from torch import nn
 from unet_tutorial.datasets import SegmentationData, load
 from unet_tutorial.devices import choose_device, choose_precision, usable_cores
 from unet_tutorial.plots import apply_style
-from unet_tutorial.training import TrainingConfig, TrainingResult, fit
+from unet_tutorial.profiles import PROFILES, Profile, fitting_profile
+from unet_tutorial.training import TrainingResult, fit
 from unet_tutorial.unet import UNet
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How large the networks of a chapter are, and how long they train.
-
-    Attributes
-    ----------
-    name : str
-        ``"cpu"``, ``"gpu"`` or ``"smoke"``.
-    base_channels : int
-        Width of the first stage.
-    config : TrainingConfig
-        Steps, batch, crops.
-    """
-
-    name: str
-    base_channels: int
-    config: TrainingConfig
-
-
-PROFILES: dict[str, Profile] = {
-    # Two CPU cores: half a minute a network.
-    "cpu": Profile("cpu", 16, TrainingConfig(steps=220, batch_size=8, crop_size=128)),
-    # The paper's width: seconds on a data-centre GPU, a minute or two on Colab's.
-    "gpu": Profile("gpu", 64, TrainingConfig(steps=400, batch_size=16, crop_size=256)),
-    # Only to see that every cell runs; nothing is learned.
-    "smoke": Profile("smoke", 4, TrainingConfig(steps=4, batch_size=2, crop_size=64)),
-}
 
 
 @dataclass(frozen=True)
@@ -170,9 +142,9 @@ def setup(profile: str = "auto", dataset: str = "auto", seed: int = 0) -> Lesson
 
     Parameters
     ----------
-    profile : {"auto", "cpu", "gpu", "smoke"}
+    profile : {"auto", "cpu", "gpu", "small", "smoke"}
         ``"auto"`` asks the environment variable ``UNET_TUTORIAL_PROFILE``, then takes ``"gpu"``
-        where there is one, else ``"cpu"``.
+        where there is one, ``"cpu"`` on a CPU with bfloat16 arithmetic, else ``"small"``.
     dataset : {"auto", "isbi2012", "membranes"}
         As in `unet_tutorial.datasets.load`.
     seed : int
@@ -196,11 +168,9 @@ def setup(profile: str = "auto", dataset: str = "auto", seed: int = 0) -> Lesson
     4
     """
     device = choose_device()
-    name = profile
+    name = _asked_for(profile)
     if name == "auto":
-        name = os.environ.get("UNET_TUTORIAL_PROFILE") or "auto"
-    if name == "auto":
-        name = "cpu" if device.type == "cpu" else "gpu"
+        name = fitting_profile(device).name
     if name not in PROFILES:
         raise ValueError(f"profile must be 'auto' or one of {', '.join(PROFILES)}, got {name!r}")
     apply_style()
@@ -211,6 +181,44 @@ def setup(profile: str = "auto", dataset: str = "auto", seed: int = 0) -> Lesson
     where = f"{usable_cores()} CPU cores" if device.type == "cpu" else describe_gpu(device)
     print(f"profile {name} · seed {seed} · {where}, {precision} · torch {torch.__version__}")
     return Lesson(PROFILES[name], data, seed, device)
+
+
+def setup_for_results(profile: str = "auto", dataset: str = "auto", seed: int = 0) -> Lesson:
+    """Prepare a measurement that is to stand beside the stored ones: `setup`, and never ``small``.
+
+    Parameters
+    ----------
+    profile : {"auto", "cpu", "gpu", "smoke"}
+        ``"auto"`` takes ``"gpu"`` where there is one, else ``"cpu"``, however long that takes.
+    dataset, seed
+        As in `setup`.
+
+    Returns
+    -------
+    Lesson
+
+    Raises
+    ------
+    ValueError
+        If the profile is unknown, or not one that results are measured with.
+
+    Examples
+    --------
+    >>> setup_for_results("small")
+    Traceback (most recent call last):
+    ValueError: results are measured with profile 'cpu', 'gpu' or 'smoke', got 'small'
+    """
+    name = _asked_for(profile)
+    if name == "small":
+        raise ValueError("results are measured with profile 'cpu', 'gpu' or 'smoke', got 'small'")
+    if name == "auto" and choose_device().type == "cpu":
+        name = "cpu"
+    return setup(name, dataset, seed)
+
+
+def _asked_for(profile: str) -> str:
+    """Let the environment say what ``"auto"`` is."""
+    return os.environ.get("UNET_TUTORIAL_PROFILE") or profile if profile == "auto" else profile
 
 
 def _show_figures_as_jpeg() -> None:

@@ -29,6 +29,7 @@ from unet_tutorial.devices import choose_device, describe_machine
 from unet_tutorial.distributed import join
 from unet_tutorial.inference import predict
 from unet_tutorial.metrics import dice, pixel_error
+from unet_tutorial.profiles import fitting_profile
 from unet_tutorial.training import TrainingConfig, TrainingResult, fit
 from unet_tutorial.unet import UNet
 
@@ -172,11 +173,11 @@ def choose_settings(
     Returns
     -------
     dict, TrainingConfig
-        Options of `UNet`, and the settings of `fit`. On a CPU 16 base channels and a budget that
-        two recent cores finish in under three minutes; on a GPU 64 and larger crops. The crop is
-        as large as the smallest image allows, and a small image gets a network with fewer
-        poolings, so that its bottleneck still has 2×2 pixels. Where a class has less than a
-        twentieth of the pixels, Dice joins the loss.
+        Options of `UNet`, and the settings of `fit`. On a CPU 16 base channels, or 8 if it has no
+        bfloat16 arithmetic, and a budget that two recent cores finish in under three minutes; on
+        a GPU 64 and larger crops. The crop is as large as the smallest image allows, and a small
+        image gets a network with fewer poolings, so that its bottleneck still has 2×2 pixels.
+        Where a class has less than a twentieth of the pixels, Dice joins the loss.
 
     Raises
     ------
@@ -200,17 +201,19 @@ def choose_settings(
         )
     depth = min(4, int(np.log2(smallest)) - 1)
     step = 2**depth
-    large, batch, base = (128, 8, 16) if device.type == "cpu" else (256, 16, 64)
+    profile = fitting_profile(device)
+    large, batch = profile.config.crop_size, profile.config.batch_size
     crop = min(large, smallest // step * step)
     # Small crops: more of them, so that a step sees as many pixels.
     batch = min(64, round(batch * (large / crop) ** 2))
     rare = min(data.class_fractions) < 0.05
     return (
-        {"base_channels": base, "depth": depth, "norm": "batch"},
+        {"base_channels": profile.base_channels, "depth": depth, "norm": "batch"},
         TrainingConfig(
             steps=STEPS,
             batch_size=batch,
             crop_size=crop,
+            learning_rate=profile.config.learning_rate,
             loss="cross-entropy+dice" if rare else "cross-entropy",
             validate_every=STEPS // 5,
             device=str(device),
