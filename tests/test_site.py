@@ -33,38 +33,8 @@ WRITTEN = [
 PAGES = [*WRITTEN, "search.html", "genindex.html"]
 THEMES = ["dark", "light"]
 WIDTHS = WIDE_SCREEN, NARROW_SCREEN = [1280, 320]
-# Another theme has other colors, and nothing else that axe looks at.
-COLORS = {"runOnly": {"type": "rule", "values": ["link-in-text-block"]}}
-REST = {"rules": {"color-contrast": {"enabled": False}}}
-CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
-# Thousands of words have the same color on the same ground, and axe judges each of them anew, for
-# ten seconds a page. Of all elements that hold text and look alike (color, size and weight, and
-# what is painted behind and over it) this marks one, which axe judges with all that is in it.
-MARK = """
-() => {
-  const seen = new Set(), grounds = new Map();
-  const nothing = 'rgba(0, 0, 0, 0);none;1;none;normal;none;static';
-  const ground = one => {
-    if (!one) return '';
-    if (!grounds.has(one)) {
-      const s = getComputedStyle(one);
-      const here = [s.backgroundColor, s.backgroundImage, s.opacity, s.filter, s.mixBlendMode,
-        s.textShadow, s.position].join(';');
-      grounds.set(one, ground(one.parentElement) + (here === nothing ? '' : `|${here}`));
-    }
-    return grounds.get(one);
-  };
-  for (const one of document.querySelectorAll('body *')) {
-    one.removeAttribute('data-judged');
-    const text = [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim());
-    if (!text && !('value' in one)) continue;
-    const { color, fontSize, fontWeight } = getComputedStyle(one);
-    const looks = [color, fontSize, fontWeight, one.checkVisibility(), ground(one)].join();
-    if (!seen.has(looks)) one.setAttribute('data-judged', seen.add(looks).size);
-  }
-  return seen.size;
-}
-"""
+AXE = {"resultTypes": ["violations"]}
+COLORS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 
 
 class Links(HTMLParser):
@@ -179,24 +149,6 @@ LETTERS = """
 """
 
 
-def violated(page: Any, context: Any, options: dict[str, Any]) -> list[str]:
-    """Ask axe, and list what it finds wrong."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page, context, {"resultTypes": ["violations"], **options})
-    return [
-        f"{rule['id']} ({rule['impact']}): {node['html'][:160]}"
-        for rule in found.response["violations"]
-        for node in rule["nodes"]
-    ]
-
-
-def low_contrast(page: Any) -> list[str]:
-    """List text that differs too little from its ground: one of each kind."""
-    assert page.evaluate(MARK), "no text to judge"
-    return violated(page, {"include": [["[data-judged]"]]}, CONTRAST)
-
-
 class Visit(NamedTuple):
     """What happened while a page was open."""
 
@@ -219,6 +171,7 @@ def address(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def visit(browser: Any, address: str) -> Any:
     """Open a page on a wide screen in the dark, on a narrow one in the light; remember all."""
+    from axe_playwright_python.sync_playwright import Axe
 
     @cache
     def look(name: str, width: int) -> Visit:
@@ -256,9 +209,12 @@ def visit(browser: Any, address: str) -> Any:
             page.wait_for_function(
                 "name => document.documentElement.dataset.theme === name", arg=theme
             )
+            # Another theme has other colors, and nothing else that axe looks at.
+            found = Axe().run(page, options=AXE if theme == "light" else {**AXE, **COLORS})
             violations[theme] = [
-                *violated(page, None, REST if theme == "light" else COLORS),
-                *low_contrast(page),
+                f"{rule['id']} ({rule['impact']}): {node['html'][:160]}"
+                for rule in found.response["violations"]
+                for node in rule["nodes"]
             ]
         visit = Visit(
             requests,
@@ -308,29 +264,6 @@ def test_a_narrow_screen_scrolls_in_one_direction_only(visit: Any, page: str) ->
     seen = visit(page, NARROW_SCREEN)
     assert seen.wide == []
     assert seen.overflow <= 0
-
-
-def test_text_of_low_contrast_is_found_wherever_it_stands(browser: Any) -> None:
-    """Each of these is faint, and only one of each kind needs to be named."""
-    faint = {
-        "own": '<p style="color: #bbb">faint</p>',
-        "ground": '<div style="background: #999"><p style="color: #777">faint</p></div>',
-        "link": '<p>text <a href="#" style="color: #9ad">faint</a></p>',
-        "clear": '<div style="opacity: 0.4"><p>faint</p></div>',
-        "twice": '<div style="opacity: 0.7"><div style="opacity: 0.6"><p>faint</p></div></div>',
-        "field": '<input value="faint" aria-label="x" style="color: #bbb">',
-    }
-    page = browser.new_page()
-    text = "".join(
-        f"<p>good</p><section id={name}>{html}</section>" for name, html in faint.items()
-    )
-    page.set_content(f"<html lang=en><body style='background: white'><main>{text}</main>")
-    found = low_contrast(page)
-    assert len(found) == len(faint), found
-    again = "".join(text.replace("id=", f"id=again{k}-") for k in range(9))
-    page.set_content(f"<html lang=en><body style='background: white'><main>{text}{again}</main>")
-    assert len(low_contrast(page)) == len(faint)
-    page.close()
 
 
 def test_mathematics_is_mathml_and_needs_no_script(visit: Any, site: Path) -> None:
