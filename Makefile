@@ -19,6 +19,7 @@ SITE ?=
 CONSTRAINTS ?= constraints.txt
 
 bin := $(VENV)/bin
+pip = $(bin)/python -m pip install --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) $(PIP_ARGS)
 chapters := $(bin)/unet-tutorial chapters
 parameters := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATASET),--dataset $(DATASET)) $(if $(SEED),--seed $(SEED))
 gpu_profile := $(or $(PROFILE),gpu)
@@ -26,6 +27,8 @@ gpu_profile := $(or $(PROFILE),gpu)
 gpu_results := $(if $(filter gpu,$(gpu_profile)),book/results/gpu,_build/results)
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
+# What is imported is compiled once, at its first import; what never is, not at all.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help book site refresh lab test lint unit notebooks package results tables front-end pictures \
         lighthouse gpu-results address constraints clean
@@ -103,7 +106,7 @@ address: $(VENV)/.installed-book  ## Carry the repository's address into links, 
 
 constraints: $(VENV)/.installed-test  ## Write down the versions that are installed here
 	@echo "# The versions that were tested together, renewed by: make constraints" > constraints.new
-	@$(bin)/python -m pip freeze --exclude-editable --all | sed -E 's/\+cpu//; /^(pip|setuptools|wheel)==/d; / @ /d' >> constraints.new
+	@$(bin)/python -m pip freeze --exclude-editable --all | sed -E 's/\+cpu//; /^(setuptools|wheel)==/d; / @ /d' >> constraints.new
 	@mv constraints.new constraints.txt
 
 clean:  ## Remove what was built, not what was downloaded
@@ -118,5 +121,7 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing unet-tutorial[$*] into $(VENV) (a few minutes the first time)"
-	@$(bin)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) $(PIP_ARGS) -e '.[$*]'
+	@# A pip as old as Python 3.11's takes twice as long for the rest.
+	@$(pip) --quiet --upgrade 'pip>=25'
+	@$(pip) $(if $(CI),--quiet) --no-compile -e '.[$*]'
 	@touch $@

@@ -40,6 +40,12 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 ENVIRONMENT |= UNCOMPILED
 
 
+def pip_for(python: Path) -> list[str]:
+    """Begin a command of this environment's pip, a newer and faster one, that serves another."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    return [*pip, "--quiet"]
+
+
 def run(command: list[Any], **options: Any) -> str:
     """Run a command; if it fails, fail with all that it said."""
     options = {"env": ENVIRONMENT, **options}
@@ -123,7 +129,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run([sys.executable, "-m", "venv", folder])
     python = folder / "bin" / "python"
     extra = shlex.split(os.environ.get("PIP_ARGS", ""))  # as for make: where torch comes from
-    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", *extra]
+    install = [*pip_for(python), "install", "-c", ROOT / "constraints.txt", *extra]
     done = subprocess.run(
         [*install, "torch", "ipykernel"], capture_output=True, text=True, env=ENVIRONMENT
     )
@@ -168,17 +174,17 @@ def colab(python: Path, checkout: Path, tmp_path_factory: pytest.TempPathFactory
     home, empty, wheels = (folder / name for name in ("home", "content", "wheels"))
     for new in (home, empty):
         new.mkdir()
-    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    pip = pip_for(python)
     plan = folder / "plan.json"
-    run([*pip, "install", "--quiet", "--dry-run", "--report", plan, checkout])
+    run([*pip, "install", "--dry-run", "--report", plan, checkout])
     added = {
         canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"]
         for one in json.loads(plan.read_text(encoding="utf-8"))["install"]
     }
     pins = [f"{name}=={version}" for name, version in added.items() if name != "unet-tutorial"]
-    run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, *pins])
+    run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, *pins])
     size = sum(file.stat().st_size for file in wheels.iterdir())
-    run([*pip, "wheel", "--quiet", "--wheel-dir", wheels, "hatchling"])
+    run([*pip, "wheel", "--wheel-dir", wheels, "hatchling"])
 
     nowhere = "http://127.0.0.1:9"
     environment = {
@@ -253,7 +259,7 @@ def test_the_package_alone_is_light(colab: Colab) -> None:
 @pytest.fixture(scope="session")
 def with_tests(colab: Colab, built: Built, python: Path) -> Path:
     """The same environment with the wheel in place of what the chapter has installed."""
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [*pip_for(python), "install"]
     run([*pip, "--force-reinstall", "--no-deps", built.wheel])
     tools = ["pytest", "pytest-timeout", "hypothesis", "nbformat", "PyYAML", "onnx"]
     run([*pip, "-c", ROOT / "constraints.txt", *tools])
