@@ -48,6 +48,10 @@ async (weights, cases) => {
   return results;
 }
 """
+PAGE = f"""async (given) => {{
+  const {{ weights, cases }} = JSON.parse(given);
+  return JSON.stringify(await ({DUMP})(weights, cases));
+}}"""
 NODE = (
     "const UNetBook = {};\n%s\nconst given = JSON.parse(require('fs').readFileSync(0, 'utf8'));\n"
     "(%s)(given.weights, given.cases).then((all) => process.stdout.write(JSON.stringify(all)));"
@@ -129,7 +133,8 @@ def in_chromium(given: dict[str, Any], browser: Any) -> Any:
     page = browser.new_page()
     page.add_script_tag(content=f"globalThis.UNetBook = {{}};\n{script('engine.js')}")
     try:
-        return page.evaluate(f"({{ weights, cases }}) => ({DUMP})(weights, cases)", given)
+        # As text: Playwright looks at every number that it hands over.
+        return json.loads(page.evaluate(PAGE, json.dumps(given)))
     finally:
         page.close()
 
