@@ -263,7 +263,7 @@ async () => {
       done();
     }));
   }
-  return times.sort((a, b) => a - b)[20];
+  return times.sort((a, b) => a - b);
 }
 """
 
@@ -274,6 +274,10 @@ async () => {
 def test_a_step_is_drawn_within_a_frame(open_widget: OpenWidget, name: str) -> None:
     page = open_widget(make(name))
     page.wait_for_timeout(200)
-    median = page.evaluate(STEPS)
+    times = page.evaluate(STEPS)
+    median = times[20]
     print(f"{median:.1f} ms")
-    assert 0 < median <= 16
+    assert len(times) == 40
+    # The live U computes between frames: most of its frames take less than the clock can tell.
+    assert sum(times) > 0
+    assert median <= 16
