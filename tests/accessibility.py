@@ -1,4 +1,4 @@
-"""axe on a page, with the same verdicts in a third of the time."""
+"""axe on a page, with the same verdicts in about half of the time."""
 
 from __future__ import annotations
 
