@@ -253,6 +253,22 @@ def test_every_page_is_accessible_in_both_themes(visit: Any, page: str) -> None:
     assert visit(page, WIDE_SCREEN).violations == {theme: [] for theme in THEMES}
 
 
+FRAMES = """
+() => [...document.querySelectorAll('.cell_output .text_html > .unet-widget')]
+  .map(widget => getComputedStyle(widget.parentElement))
+  .map(({ backgroundColor, padding }) => [backgroundColor, padding])
+"""
+
+
+def test_in_the_dark_no_light_frame_is_around_a_widget(browser: Any, address: str) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto(f"{address}/{CHAPTERS[3]}", wait_until="networkidle")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    frames = page.evaluate(FRAMES)
+    assert len(frames) >= 3
+    assert frames == [["rgba(0, 0, 0, 0)", "0px"]] * len(frames)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_shows_letters_of_a_font_that_is_not_there(visit: Any, page: str) -> None:
     assert visit(page, WIDE_SCREEN).letters == []
