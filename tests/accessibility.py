@@ -39,13 +39,14 @@ prototype.parseString = function (text) {
 };
 })()"""
 )
-VIOLATIONS = {"resultTypes": ["violations"]}
 
 
 def find_violations(page: Any, *rules: str) -> list[dict[str, Any]]:
     """Ask axe what on a page not everybody can use, by some of its rules or by all."""
-    only = {"runOnly": {"type": "rule", "values": rules}} if rules else {}
-    return ask(page, HASTENED, {**VIOLATIONS, **only})["violations"]
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": rules}
+    return ask(page, HASTENED, options)["violations"]
 
 
 def ask(page: Any, script: str, options: dict[str, Any]) -> dict[str, Any]:
